@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 
-class Inconclusive(Exception):
+class Inconclusive(Exception):  # noqa: N818 - an answer, not an error
     """The evidence does not tell: an honest refusal, raised in place of a guess.
 
     Args:

@@ -1,0 +1,430 @@
+"""Policies: schedules by hyper-parameter name over one length of training."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, overload
+
+import numpy.typing as npt
+
+from onecycle._schedules import Array, ClosedForm, Cycle, Mode, Piecewise, Schedule, Shape, constant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+HYPERS = ("lr", "momentum", "weight_decay")
+Momentum = tuple[SupportsFloat, SupportsFloat] | SupportsFloat | None
+Form = Literal["paper", "logs", "to_zero"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Schedules of the learning rate, momentum and weight decay over one length of training.
+
+    `policy(step)` gives a dict of the values that hold for the update after `step` completed ones;
+    `policy.lr`, `policy.momentum` and `policy.weight_decay` are the schedules, None where untouched.
+
+    Args:
+        total_steps: optimizer updates in all; None: without end.
+        lr: schedule of the learning rate.
+        momentum: schedule of the momentum, or of the first of Adam's betas.
+        weight_decay: schedule of the weight decay.
+
+    Raises:
+        ValueError: `total_steps` is no int >= 1, or no schedule is given.
+        TypeError: a schedule is not callable.
+    """
+
+    total_steps: int | None = None
+    lr: Schedule | None = None
+    momentum: Schedule | None = None
+    weight_decay: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        if self.total_steps is not None:
+            object.__setattr__(self, "total_steps", _whole("total_steps", self.total_steps))
+        for name in HYPERS:
+            schedule = getattr(self, name)
+            if schedule is not None and not callable(schedule):
+                raise TypeError(
+                    f"{name} must be a schedule, a callable from step to value, got {schedule!r}: "
+                    f"for a fixed value use constant({schedule!r})"
+                )
+        if not any(self._schedules()):
+            raise ValueError(f"a policy needs a schedule for one of {', '.join(HYPERS)}")
+
+    def _schedules(self) -> Iterator[tuple[str, Schedule]]:
+        for name in HYPERS:
+            if (schedule := getattr(self, name)) is not None:
+                yield name, schedule
+
+    @overload
+    def __call__(self, step: float) -> dict[str, float]: ...
+    @overload
+    def __call__(self, step: npt.NDArray[Any]) -> dict[str, Array]: ...
+    def __call__(self, step: Any) -> Any:
+        """Values by hyper-parameter name after `step` completed updates, an int or an array >= 0."""
+        return {name: schedule(step) for name, schedule in self._schedules()}
+
+    def plot(self, path: str | Path | None = None, *, ax: Axes | None = None) -> Axes:
+        """Draw each schedule over the steps; returns the matplotlib Axes, and writes `path` if given."""
+        from onecycle.plot import plot_policy
+
+        return plot_policy(self, path, ax=ax)
+
+    def to_json(self) -> str:
+        """One JSON document that `from_json` turns back into an equal policy.
+
+        Raises:
+            ValueError: a schedule is a function of the user's, which JSON cannot hold.
+        """
+        document: dict[str, Any] = {
+            "format": "onecycle.policy",
+            "version": 1,
+            "total_steps": self.total_steps,
+        }
+        for name, schedule in self._schedules():
+            if not isinstance(schedule, ClosedForm):
+                raise ValueError(
+                    f"{name} is {schedule!r}, which JSON cannot hold: use this library's schedules"
+                )
+            document[name] = schedule.to_dict()
+        return json.dumps(document, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> Policy:
+        """Policy written by `to_json`.
+
+        Raises:
+            ValueError: `text` is no policy; the message names what is wrong with it.
+        """
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"this is no JSON: {error}") from error
+        if not isinstance(document, dict) or document.get("format") != "onecycle.policy":
+            raise ValueError('this JSON is no policy: its "format" is not "onecycle.policy"')
+        if document.get("version") != 1:
+            raise ValueError(
+                f"policy version {document.get('version')!r} is unknown to this release: upgrade onecycle"
+            )
+        schedules: dict[str, Any] = {
+            name: ClosedForm.from_dict(document[name]) for name in HYPERS if name in document
+        }
+        return Policy(document.get("total_steps"), **schedules)
+
+
+class _OneCycle:
+    """The 1cycle policy: one cycle of the learning rate, momentum the other way, then a last stretch.
+
+    Smith 2018 (arXiv 1803.09820), section 4.1, and Smith & Topin 2017 (arXiv 1708.07120). Step 0 has
+    `min_lr`, the peak step has exactly `max_lr`, and the last update, step `total_steps - 1`, exactly
+    `final_lr`, which holds from there on.
+
+    Args:
+        max_lr: learning rate at the peak, > 0; a `Suggestion` does.
+        total_steps: optimizer updates in all, >= 1.
+        min_lr: rate at the start and at the end of the cycle; None: `max_lr / 10`.
+        final_lr: rate of the last update; None: `min_lr / 100`, under "logs" `min_lr / 1000`.
+        tail: share of `total_steps` for the last stretch, in [0, 1).
+        peak: where in the cycle (tail excluded) the maximum lies, in [0, 1].
+        momentum: (high, low), cycled against the rate; or one constant; or None: left alone.
+        shape: "linear" or "cosine", for every piece.
+        form: "paper": up, back down to `min_lr`, then straight to `final_lr`. "logs": as Smith's own
+            runs did: up, down to 0, then constant at `final_lr`. "to_zero": up, then straight to
+            `final_lr` with no last stretch; `tail` is not used.
+
+    Returns:
+        A `Policy` of lr and, unless None, momentum.
+
+    Raises:
+        ValueError: an argument is out of its range; the message names it.
+    """
+
+    def __call__(
+        self,
+        max_lr: SupportsFloat,
+        total_steps: SupportsIndex,
+        *,
+        min_lr: SupportsFloat | None = None,
+        final_lr: SupportsFloat | None = None,
+        tail: float = 0.1,
+        peak: float = 0.5,
+        momentum: Momentum = (0.95, 0.85),
+        shape: Literal["linear", "cosine"] = "linear",
+        form: Form = "paper",
+    ) -> Policy:
+        steps = _whole("total_steps", total_steps)
+        top = _rate("max_lr", max_lr)
+        low = top / 10 if min_lr is None else _real("min_lr", min_lr)
+        if not 0 <= low <= top:
+            raise ValueError(f"min_lr must lie between 0 and max_lr = {top:g}, got {low:g}")
+        end = low / (1000 if form == "logs" else 100) if final_lr is None else _real("final_lr", final_lr)
+        if not 0 <= end <= top:
+            raise ValueError(f"final_lr must lie between 0 and max_lr = {top:g}, got {end:g}")
+        if not 0 <= tail < 1:
+            raise ValueError(f"tail must be a share of total_steps in [0, 1), got {tail!r}")
+        if not 0 <= peak <= 1:
+            raise ValueError(f"peak must be a share of the cycle in [0, 1], got {peak!r}")
+        if shape not in ("linear", "cosine"):
+            raise ValueError(f"shape must be 'linear' or 'cosine', got {shape!r}")
+        if form not in ("paper", "logs", "to_zero"):
+            raise ValueError(f"form must be 'paper', 'logs' or 'to_zero', got {form!r}")
+
+        stretch = 0 if form == "to_zero" else round(tail * steps)
+        last = steps - 1
+        cycle = steps - stretch if stretch else last
+        up = round(peak * cycle)
+        knots = [(0, low), (up, top)]
+        if stretch and form == "logs":
+            knots += [(cycle, 0.0), (cycle, end)]
+        elif stretch:
+            knots += [(cycle, low), (last, end)]
+        else:
+            knots += [(last, low if form == "paper" else end)]
+        return Policy(
+            steps,
+            Piecewise.through(knots, shape),
+            _counter_cycle(momentum, (0, up, cycle), shape),
+        )
+
+    def from_torch(
+        self,
+        max_lr: SupportsFloat,
+        total_steps: SupportsIndex | None = None,
+        epochs: SupportsIndex | None = None,
+        steps_per_epoch: SupportsIndex | None = None,
+        pct_start: float = 0.3,
+        anneal_strategy: Literal["cos", "linear"] = "cos",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+    ) -> Policy:
+        """The policy with the values of `torch.optim.lr_scheduler.OneCycleLR` for the same arguments.
+
+        It differs where that class fails: no division by zero where `pct_start * total_steps` is 1 or
+        `pct_start` is 1, a start at the peak where there is no warm-up, and no rebound past the end.
+
+        Raises:
+            ValueError: an argument is out of its range; `three_phase` with `pct_start` above 0.5, which
+                leaves no room for the last phase.
+        """
+        if total_steps is None:
+            if epochs is None or steps_per_epoch is None:
+                raise ValueError("total_steps must be given, or both epochs and steps_per_epoch")
+            total_steps = _whole("epochs", epochs) * _whole("steps_per_epoch", steps_per_epoch)
+        steps, top = _whole("total_steps", total_steps), _rate("max_lr", max_lr)
+        if not 0 <= pct_start <= 1:
+            raise ValueError(f"pct_start must lie in [0, 1], got {pct_start!r}")
+        if anneal_strategy not in ("cos", "linear"):
+            raise ValueError(f"anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
+        if three_phase and pct_start > 0.5:
+            raise ValueError(
+                f"pct_start must be <= 0.5 with three_phase, got {pct_start!r}: "
+                "two phases of that share leave no room for the last one"
+            )
+        low = top / _rate("div_factor", div_factor)
+        end = low / _rate("final_div_factor", final_div_factor)
+        high, base = float(max_momentum), float(base_momentum)
+        last = steps - 1
+        up = max(pct_start * steps - 1, 0)
+        # (step, rate, momentum) at the end of each phase
+        phases: list[tuple[float, float, float]] = [(0, low, high)]
+        if up >= last:
+            phases += [(last, top, base)]
+        elif three_phase:
+            phases += [(up, top, base), (max(2 * pct_start * steps - 2, up), low, high), (last, end, high)]
+        else:
+            phases += [(up, top, base), (last, end, high)]
+        shape: Shape = "cosine" if anneal_strategy == "cos" else "linear"
+        return Policy(
+            steps,
+            Piecewise.through(((step, rate) for step, rate, _ in phases), shape),
+            Piecewise.through(((step, m) for step, _, m in phases), shape) if cycle_momentum else None,
+        )
+
+    def from_fastai(
+        self,
+        lr_max: SupportsFloat,
+        total_steps: SupportsIndex,
+        div: float = 25.0,
+        div_final: float = 1e5,
+        pct_start: float = 0.25,
+        moms: tuple[float, float, float] | None = (0.95, 0.85, 0.95),
+    ) -> Policy:
+        """The policy with the values of fastai's `Learner.fit_one_cycle` for the same arguments.
+
+        The final rate is `lr_max / div_final` (not the start over it, as in torch), reached one step
+        after the last update, as there.
+
+        Raises:
+            ValueError: an argument is out of its range.
+        """
+        steps, top = _whole("total_steps", total_steps), _rate("lr_max", lr_max)
+        if not 0 <= pct_start <= 1:
+            raise ValueError(f"pct_start must lie in [0, 1], got {pct_start!r}")
+        places = (0, pct_start * steps, steps)
+        rates = (top / _rate("div", div), top, top / _rate("div_final", div_final))
+        return Policy(
+            steps,
+            Piecewise.through(zip(places, rates, strict=True), "cosine"),
+            None if moms is None else Piecewise.through(zip(places, moms, strict=True), "cosine"),
+        )
+
+
+class _Cyclical:
+    """Cyclical learning rates: triangular, triangular2, exp_range, or an amplitude of one's own.
+
+    Smith 2015 (arXiv 1506.01186), section 3.
+
+    Args:
+        base_lr: rate at the start and end of each cycle, >= 0.
+        max_lr: rate at the top of the first cycle, >= `base_lr`.
+        step_size: optimizer updates from base to top; the paper advises 2 to 10 epochs' worth.
+        mode: "triangular": each cycle alike; "triangular2": half the height each cycle; "exp_range":
+            the height falls by `gamma` each step; or a callable from the cycle's number (from 1) to
+            the height's factor.
+        gamma: factor a step for "exp_range", in (0, 1].
+        step_size_down: updates from top to base; None: `step_size`.
+        momentum: (high, low), cycled against the rate with the same amplitude; or one constant; or
+            None: left alone.
+        total_steps: optimizer updates in all, the value of the last one held after; None: without end.
+
+    Returns:
+        A `Policy` of lr and, unless None, momentum.
+
+    Raises:
+        ValueError: an argument is out of its range; the message names it.
+    """
+
+    def __call__(
+        self,
+        base_lr: SupportsFloat,
+        max_lr: SupportsFloat,
+        step_size: SupportsIndex,
+        *,
+        mode: Mode | Callable[[float], float] = "triangular",
+        gamma: float = 1.0,
+        step_size_down: SupportsIndex | None = None,
+        momentum: Momentum = None,
+        total_steps: SupportsIndex | None = None,
+    ) -> Policy:
+        up = _whole("step_size", step_size)
+        down = up if step_size_down is None else _whole("step_size_down", step_size_down)
+        steps = None if total_steps is None else _whole("total_steps", total_steps)
+        return self._policy(base_lr, max_lr, up, down, mode, gamma, "cycle", momentum, steps)
+
+    def from_torch(
+        self,
+        base_lr: SupportsFloat,
+        max_lr: SupportsFloat,
+        step_size_up: SupportsIndex = 2000,
+        step_size_down: SupportsIndex | None = None,
+        mode: Mode = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[float], float] | None = None,
+        scale_mode: Literal["cycle", "iterations"] = "cycle",
+        cycle_momentum: bool = True,
+        base_momentum: float = 0.8,
+        max_momentum: float = 0.9,
+    ) -> Policy:
+        """The policy with the values of `torch.optim.lr_scheduler.CyclicLR` for the same arguments.
+
+        Raises:
+            ValueError: an argument is out of its range.
+        """
+        up = _whole("step_size_up", step_size_up)
+        down = up if step_size_down is None else _whole("step_size_down", step_size_down)
+        if scale_mode not in ("cycle", "iterations"):
+            raise ValueError(f"scale_mode must be 'cycle' or 'iterations', got {scale_mode!r}")
+        per: Literal["cycle", "step"] = "cycle" if scale_mode == "cycle" else "step"
+        momentum = (max_momentum, base_momentum) if cycle_momentum else None
+        return self._policy(base_lr, max_lr, up, down, scale_fn or mode, gamma, per, momentum, None)
+
+    def _policy(
+        self,
+        base_lr: SupportsFloat,
+        max_lr: SupportsFloat,
+        up: int,
+        down: int,
+        mode: Mode | Callable[[float], float],
+        gamma: float,
+        per: Literal["cycle", "step"],
+        momentum: Momentum,
+        steps: int | None,
+    ) -> Policy:
+        base, top = _real("base_lr", base_lr), _rate("max_lr", max_lr)
+        if not 0 <= base <= top:
+            raise ValueError(f"base_lr must lie between 0 and max_lr = {top:g}, got {base:g}")
+        last = None if steps is None else steps - 1
+        pair = _momentum(momentum)
+        return Policy(
+            steps,
+            Cycle(base, top, up, down, mode, gamma, per, last),
+            None if pair is None else Cycle(*pair, up, down, mode, gamma, per, last),
+        )
+
+
+one_cycle = _OneCycle()
+cyclical = _Cyclical()
+
+
+def _counter_cycle(momentum: Momentum, steps: tuple[int, int, int], shape: Shape) -> Schedule | None:
+    """Momentum from high to low and back at three `steps`, or constant, or None."""
+    pair = _momentum(momentum)
+    if pair is None:
+        return None
+    high, low = pair
+    return (
+        Piecewise.through(zip(steps, (high, low, high), strict=True), shape) if low < high else constant(high)
+    )
+
+
+def _momentum(momentum: Momentum) -> tuple[float, float] | None:
+    if momentum is None:
+        return None
+    if isinstance(momentum, (tuple, list)):
+        if len(momentum) != 2:
+            raise ValueError(f"momentum must be (high, low), one constant or None, got {momentum!r}")
+        high, low = (_real("momentum", m) for m in momentum)
+    else:
+        high = low = _real("momentum", momentum)
+    if not 0 <= low <= high < 1:
+        raise ValueError(f"momentum must be (high, low) with 0 <= low <= high < 1, got {momentum!r}")
+    return high, low
+
+
+def _real(name: str, value: SupportsFloat) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, got {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return number
+
+
+def _rate(name: str, value: SupportsFloat) -> float:
+    number = _real(name, value)
+    if not number > 0:
+        raise ValueError(f"{name} must be > 0, got {number:g}")
+    return number
+
+
+def _whole(name: str, value: SupportsIndex) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number >= 1, got {value!r}") from None
+    if number < 1:
+        raise ValueError(f"{name} must be a whole number >= 1, got {number}")
+    return number

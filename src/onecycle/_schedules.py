@@ -1,0 +1,297 @@
+"""Schedules: pure functions from step to value, in closed form."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, overload
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Shape = Literal["linear", "cosine", "exponential"]
+Mode = Literal["triangular", "triangular2", "exp_range"]
+SHAPES: tuple[Shape, ...] = ("linear", "cosine", "exponential")
+MODES: tuple[Mode, ...] = ("triangular", "triangular2", "exp_range")
+
+
+class Schedule(Protocol):
+    """Any callable from step (0-based count of completed optimizer updates) to value."""
+
+    @overload
+    def __call__(self, step: float) -> float: ...
+    @overload
+    def __call__(self, step: npt.NDArray[Any]) -> Array: ...
+
+
+class ClosedForm(ABC):
+    """What `Piecewise` and `Cycle` share: evaluation at one step or many, and JSON."""
+
+    kind: ClassVar[str]
+
+    @overload
+    def __call__(self, step: float) -> float: ...
+    @overload
+    def __call__(self, step: npt.NDArray[Any]) -> Array: ...
+    def __call__(self, step: Any) -> Any:
+        """Value at `step` >= 0, an int, a float, or an array of any shape."""
+        if isinstance(step, (int, float)):
+            if not step >= 0:
+                raise ValueError(f"step must be >= 0, got {step}: it counts completed optimizer updates")
+            return self._one(step)
+        steps = np.asarray(step, dtype=np.float64)
+        if not (steps >= 0).all():
+            raise ValueError(
+                f"step must be >= 0, got an array with least value {steps.min()}: "
+                "it counts completed optimizer updates"
+            )
+        return self._many(steps) if steps.ndim else self._one(float(steps))
+
+    @abstractmethod
+    def _one(self, step: float) -> float: ...
+
+    @abstractmethod
+    def _many(self, steps: Array) -> Array: ...
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready description that `from_dict` turns back into an equal schedule."""
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Piecewise | Cycle:
+        """Schedule described by `data`, the inverse of `to_dict`.
+
+        Raises:
+            ValueError: where `data` describes no schedule; the message names the field.
+        """
+        if not isinstance(data, Mapping):
+            raise ValueError(f"a schedule is described by a JSON object, got {data!r:.80}")
+        kinds: dict[str, type[Piecewise] | type[Cycle]] = {c.kind: c for c in (Piecewise, Cycle)}
+        fields = dict(data)
+        kind = fields.pop("kind", None)
+        if not isinstance(kind, str) or kind not in kinds:
+            raise ValueError(f"schedule kind must be one of {', '.join(kinds)}, got {kind!r:.80}")
+        try:
+            return kinds[kind](**fields)
+        except TypeError as error:
+            raise ValueError(f"this is no {kind} schedule: {error}") from error
+
+    def to_json(self) -> str:
+        """One JSON document that `from_json` turns back into an equal schedule."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str) -> Piecewise | Cycle:
+        """Schedule written by `to_json`."""
+        return ClosedForm.from_dict(json.loads(text))
+
+
+@dataclass(frozen=True)
+class Piecewise(ClosedForm):
+    """Values at given steps, joined by straight, cosine or exponential pieces; both ends hold.
+
+    Two equal steps make a jump; at the jump itself the later value counts.
+
+    Args:
+        steps: n steps >= 0 in order.
+        values: n finite values, one at each step.
+        shapes: the shapes of the n - 1 pieces: `"linear"`, `"cosine"` (half a cosine wave, flat at
+            both ends) or `"exponential"` (straight in the logarithm).
+    """
+
+    steps: tuple[float, ...]
+    values: tuple[float, ...]
+    shapes: tuple[Shape, ...] = ()
+    kind: ClassVar[str] = "piecewise"
+
+    @staticmethod
+    def through(knots: Iterable[tuple[float, float]], shape: Shape = "linear") -> Piecewise:
+        """Schedule through `knots` of (step, value), every piece of one `shape`."""
+        pairs = tuple(knots)
+        return Piecewise(
+            tuple(step for step, _ in pairs), tuple(value for _, value in pairs), (shape,) * (len(pairs) - 1)
+        )
+
+    def __post_init__(self) -> None:
+        steps, values, shapes = tuple(self.steps), tuple(self.values), tuple(self.shapes)
+        pieces = max(len(steps) - 1, 0)
+        if not steps or len(values) != len(steps):
+            raise ValueError(
+                f"steps and values must be of one length >= 1, got {len(steps)} and {len(values)}"
+            )
+        for step, later in zip(steps, (*steps[1:], math.inf), strict=True):
+            if not (_is_number(step) and 0 <= step <= later and math.isfinite(step)):
+                raise ValueError(f"steps must be finite, >= 0 and in order, got {steps}")
+        if not all(_is_number(v) and math.isfinite(v) for v in values):
+            raise ValueError(f"values must be finite numbers, got {values}")
+        if len(shapes) != pieces or any(shape not in SHAPES for shape in shapes):
+            raise ValueError(
+                f"shapes must be one of {', '.join(SHAPES)} for each of {pieces} pieces, got {shapes}"
+            )
+        for i, shape in enumerate(shapes):
+            if shape == "exponential" and not (values[i] > 0 and values[i + 1] > 0):
+                raise ValueError(
+                    f"values of an exponential piece must be > 0, got {values[i]} and {values[i + 1]}"
+                )
+        object.__setattr__(self, "steps", steps)
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "shapes", shapes)
+
+    def _one(self, step: float) -> float:
+        after = bisect_right(self.steps, step)
+        if after == 0:
+            return float(self.values[0])
+        if after == len(self.steps):
+            return float(self.values[-1])
+        start, end = self.steps[after - 1], self.steps[after]
+        part = (step - start) / (end - start)
+        return float(
+            _between(self.values[after - 1], self.values[after], part, self.shapes[after - 1], math.cos)
+        )
+
+    def _many(self, steps: Array) -> Array:
+        after = np.searchsorted(np.asarray(self.steps, np.float64), steps, side="right")
+        out = np.full(steps.shape, self.values[-1], np.float64)
+        out[after == 0] = self.values[0]
+        for i, shape in enumerate(self.shapes, start=1):
+            inside = after == i
+            if inside.any():
+                part = (steps[inside] - self.steps[i - 1]) / (self.steps[i] - self.steps[i - 1])
+                out[inside] = _between(self.values[i - 1], self.values[i], part, shape, np.cos)
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready description that `from_dict` turns back into an equal schedule."""
+        return {
+            "kind": self.kind,
+            "steps": list(self.steps),
+            "values": list(self.values),
+            "shapes": list(self.shapes),
+        }
+
+
+@dataclass(frozen=True)
+class Cycle(ClosedForm):
+    """A triangle wave from `start` to `peak` and back, its height scaled from cycle to cycle.
+
+    Smith 2015 (arXiv 1506.01186), section 3: triangular keeps the height, triangular2 halves it each
+    cycle, exp_range multiplies it by gamma at each step.
+
+    Args:
+        start: value at the beginning and end of each cycle.
+        peak: value at the top of the first cycle under triangular; may be below `start`.
+        up: steps from start to peak, > 0.
+        down: steps from peak to start, > 0.
+        mode: `"triangular"`, `"triangular2"`, `"exp_range"`, or a callable that gives the height's
+            factor: of the cycle's number, from 1 (`per="cycle"`), or of the step (`per="step"`).
+        gamma: factor a step for exp_range, in (0, 1].
+        per: what a callable `mode` is given.
+        last: the step from which on the value holds; None: it cycles without end.
+    """
+
+    start: float
+    peak: float
+    up: float
+    down: float
+    mode: Mode | Callable[[float], float] = "triangular"
+    gamma: float = 1.0
+    per: Literal["cycle", "step"] = "cycle"
+    last: float | None = None
+    kind: ClassVar[str] = "cycle"
+
+    def __post_init__(self) -> None:
+        for name in ("start", "peak"):
+            if not (_is_number(value := getattr(self, name)) and math.isfinite(value)):
+                raise ValueError(f"{name} must be a finite number, got {value!r}")
+        for name in ("up", "down"):
+            if not (_is_number(value := getattr(self, name)) and 0 < value < math.inf):
+                raise ValueError(f"{name} must be a number of steps > 0, got {value!r}")
+        if not callable(self.mode) and self.mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)} or a callable, got {self.mode!r}")
+        if not (_is_number(self.gamma) and 0 < self.gamma <= 1):
+            raise ValueError(f"gamma must lie in (0, 1], got {self.gamma!r}")
+        if self.per not in ("cycle", "step"):
+            raise ValueError(f"per must be 'cycle' or 'step', got {self.per!r}")
+        if self.last is not None and not (_is_number(self.last) and self.last >= 0):
+            raise ValueError(f"last must be a step >= 0 or None, got {self.last!r}")
+
+    def _one(self, step: float) -> float:
+        if self.last is not None:
+            step = min(step, self.last)
+        cycle, inside = divmod(step, self.up + self.down)
+        height = inside / self.up if inside <= self.up else (self.up + self.down - inside) / self.down
+        return float(self.start + (self.peak - self.start) * height * self._scale(step, cycle + 1))
+
+    def _many(self, steps: Array) -> Array:
+        if self.last is not None:
+            steps = np.minimum(steps, self.last)
+        cycle, inside = np.divmod(steps, self.up + self.down)
+        height = np.where(inside <= self.up, inside / self.up, (self.up + self.down - inside) / self.down)
+        scale = np.vectorize(self._scale, otypes=[np.float64]) if callable(self.mode) else self._scale
+        out: Array = self.start + (self.peak - self.start) * height * scale(steps, cycle + 1)
+        return out
+
+    def _scale(self, step: Any, cycle: Any) -> Any:
+        if callable(self.mode):
+            return self.mode(step if self.per == "step" else cycle)
+        if self.mode == "triangular2":
+            return 2.0 ** (1.0 - cycle)
+        if self.mode == "exp_range":
+            return self.gamma**step
+        return 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready description that `from_dict` turns back into an equal schedule.
+
+        Raises:
+            ValueError: where `mode` is a callable, which JSON cannot hold.
+        """
+        if callable(self.mode):
+            raise ValueError(
+                f"mode {self.mode!r} is a callable, which JSON cannot hold: "
+                f"use one of {', '.join(MODES)}, or keep the arguments and build the schedule anew"
+            )
+        return {"kind": self.kind, **dataclasses.asdict(self)}
+
+
+def constant(value: float) -> Piecewise:
+    """The same `value` at every step."""
+    return Piecewise((0,), (value,))
+
+
+def linear(start: float, end: float, steps: float) -> Piecewise:
+    """Straight from `start` at step 0 to `end` at step `steps`, held after it.
+
+    The sweep of a range test in both of Smith's papers (arXiv 1506.01186, section 3.3).
+    """
+    return Piecewise.through(((0, start), (steps, end)))
+
+
+def cosine(start: float, end: float, steps: float) -> Piecewise:
+    """Half a cosine wave from `start` at step 0 to `end` at step `steps`, held after it."""
+    return Piecewise.through(((0, start), (steps, end)), "cosine")
+
+
+def exponential(start: float, end: float, steps: float) -> Piecewise:
+    """By the same factor each step from `start` at step 0 to `end` at step `steps`, held after it."""
+    return Piecewise.through(((0, start), (steps, end)), "exponential")
+
+
+def _between(a: float, b: float, part: Any, shape: Shape, cos: Callable[[Any], Any]) -> Any:
+    """From `a` at part 0 to `b` at part 1."""
+    if shape == "cosine":
+        # cos² rather than (1 + cos) / 2: no cancellation near b.
+        return b + (a - b) * cos(part * (math.pi / 2)) ** 2
+    if shape == "exponential":
+        return a * (b / a) ** part
+    return a + (b - a) * part
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
