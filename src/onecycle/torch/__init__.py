@@ -1,0 +1,6 @@
+"""PyTorch: a trial around your model, a scheduler for your loop, and the one-line helpers."""
+
+from onecycle.torch._scheduler import Scheduler as Scheduler
+from onecycle.torch._trial import Trial as Trial
+
+__all__ = ["Scheduler", "Trial"]

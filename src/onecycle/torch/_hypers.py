@@ -1,0 +1,98 @@
+"""The learning rate, momentum and weight decay of optimizers, each under one name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+Group = dict[str, Any]
+
+
+class Hypers:
+    """Sets hyper-parameters on every param group of some optimizers, the groups' ratios kept.
+
+    A value of `lr` or `weight_decay` is the first group's; the others keep the ratio to it that they
+    had when this object first saw them. `momentum` is SGD's momentum or the first of Adam's betas; a
+    group with neither is left alone. A tensor is filled in place, so that compiled and captured
+    optimizers see the change.
+    """
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self._optimizers = optimizers
+        self._first_seen: list[list[dict[str, float]]] = [[] for _ in optimizers]
+        self._factors: dict[str, list[float]] = {}
+        self._meet()
+
+    def write(self, values: Mapping[str, float]) -> None:
+        """Give each group its share of `values` by name."""
+        self._meet()
+        for name, value in values.items():
+            if name == "momentum":
+                for group in self._groups():
+                    _write(group, name, value)
+            else:
+                for group, factor in zip(self._groups(), self._factors[name], strict=True):
+                    _write(group, name, value * factor)
+
+    def undo(self) -> None:
+        """Give each group back the momentum and weight decay it had when this object first saw it."""
+        for group, seen in zip(self._groups(), self._seen(), strict=False):
+            for name in seen.keys() - {"lr"}:
+                _write(group, name, seen[name])
+
+    def read(self, name: str) -> list[float]:
+        """Each group's present value, 0 where it has none."""
+        return [_read(group, name) or 0.0 for group in self._groups()]
+
+    def first_seen(self, name: str) -> list[float]:
+        """Each group's value when this object first saw it, 0 where it had none."""
+        return [seen.get(name, 0.0) for seen in self._seen()]
+
+    def _groups(self) -> Iterator[Group]:
+        for optimizer in self._optimizers:
+            yield from optimizer.param_groups
+
+    def _seen(self) -> Iterator[dict[str, float]]:
+        for groups in self._first_seen:
+            yield from groups
+
+    def _meet(self) -> None:
+        """Take in groups that were added since."""
+        grown = False
+        for optimizer, seen in zip(self._optimizers, self._first_seen, strict=True):
+            for group in optimizer.param_groups[len(seen) :]:
+                grown = True
+                values = {name: _read(group, name) for name in ("lr", "momentum", "weight_decay")}
+                # At the end of some schedules all rates are 0: the ratio is in what torch's schedulers keep.
+                if values["lr"] == 0 and "initial_lr" in group:
+                    values["lr"] = float(group["initial_lr"])
+                seen.append({name: value for name, value in values.items() if value is not None})
+        if grown:
+            self._factors = {name: self._ratios(name) for name in ("lr", "weight_decay")}
+
+    def _ratios(self, name: str) -> list[float]:
+        values = self.first_seen(name)
+        reference = next((value for value in values if value), None)
+        return [1.0 if reference is None else value / reference for value in values]
+
+
+def _read(group: Group, name: str) -> float | None:
+    if name == "momentum" and name not in group:
+        return float(group["betas"][0]) if "betas" in group else None
+    return float(group[name]) if group.get(name) is not None else None
+
+
+def _write(group: Group, name: str, value: float) -> None:
+    if name in group:
+        if isinstance(group[name], torch.Tensor):
+            group[name].fill_(value)
+        else:
+            group[name] = value
+    elif name == "momentum" and "betas" in group:
+        first, *others = group["betas"]
+        if isinstance(first, torch.Tensor):
+            first.fill_(value)
+        else:
+            group["betas"] = (value, *others)

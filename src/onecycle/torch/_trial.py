@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from onecycle.torch import _checkpoint
+from onecycle.torch._hypers import Hypers
+from onecycle.torch._state import (
+    Tree,
+    keep_modules,
+    keep_optimizer,
+    put_back_modules,
+    put_back_optimizer,
+)
+from onecycle.torch._stream import Stream, private
+
+TARGETS = ("labels", "label", "targets", "target", "y")
+Loss = Callable[..., Tensor]
+Amp = bool | str | torch.dtype | torch.amp.GradScaler | None
+
+
+class Trial:
+    """A PyTorch model in training that can be put back exactly as it was.
+
+    A batch (x, …, y) trains on `loss_fn(model(x, …), y)`; a dict on `loss_fn(model(**rest), labels)`,
+    where labels is its entry of that or a like name; a tensor x on `loss_fn(model(x), x)`; any other
+    batch on `loss_fn(model(batch), batch)`. Without `loss_fn`, on the loss that the model's own output
+    holds. Anything else is what `step` is for.
+
+    Args:
+        model: on the device where it is to be trained.
+        optimizer: one, or a list of them, each of which updates its part at every step.
+        loss_fn: gives a scalar.
+        train_loader: any iterable of batches, with or without a length, begun anew at each epoch.
+        val_loader: likewise, for `evaluate`; None: there is no validation loss.
+        step: your own `batch -> loss tensor` that does forward, backward and update itself.
+        device: where batches are moved to; None: where the model's first parameter is.
+        amp: autocast with "bf16" or "fp16" (or the torch dtype; True: "fp16" on CUDA, else "bf16").
+            With fp16 the loss is scaled, and updates that the scaler skips count as no step; your own
+            `torch.amp.GradScaler` is used, and put back, if given.
+        accumulate: batches per update.
+        clip_grad_norm: greatest norm of the whole gradient.
+        metrics: functions of (model output, target) by name that give a batch's mean; `evaluate`
+            leaves their means over the validation set in `self.metrics`.
+
+    Raises:
+        TypeError: an argument is of the wrong kind; the message names it and the way out.
+        ValueError: an argument is out of its range, or the model's parameters are lazy and not yet made.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | Sequence[Optimizer],
+        loss_fn: Loss | None,
+        train_loader: Iterable[Any],
+        val_loader: Iterable[Any] | None = None,
+        *,
+        step: Callable[[Any], Tensor] | None = None,
+        device: torch.device | str | None = None,
+        amp: Amp = None,
+        accumulate: int = 1,
+        clip_grad_norm: float | None = None,
+        metrics: Mapping[str, Loss] | None = None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+        candidates: list[Any] = optimizers or [optimizer]
+        for each in candidates:
+            if not hasattr(each, "param_groups"):
+                raise TypeError(
+                    f"optimizer must be a torch optimizer or a list of them, got {type(each).__name__}"
+                )
+        loaders: dict[str, Any] = {"train_loader": train_loader}
+        if val_loader is not None:
+            loaders["val_loader"] = val_loader
+        for name, loader in loaders.items():
+            if not isinstance(loader, Iterable):
+                raise TypeError(f"{name} must be an iterable of batches, got {type(loader).__name__}")
+            if isinstance(loader, Sized) and len(loader) == 0:
+                raise ValueError(
+                    f"{name} is empty: it has no batch (a data set smaller than one, with drop_last=True?)"
+                )
+        if accumulate < 1:
+            raise ValueError(f"accumulate must be a number of batches >= 1, got {accumulate}")
+        if clip_grad_norm is not None and not clip_grad_norm > 0:
+            raise ValueError(f"clip_grad_norm must be > 0 or None, got {clip_grad_norm}")
+        if step is not None and (accumulate > 1 or clip_grad_norm is not None or amp is not None):
+            raise ValueError(
+                "step does its own forward, backward and update: do accumulate, clip_grad_norm and amp in it"
+            )
+        if any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()):
+            raise ValueError(
+                "model has lazy parameters that are not yet made: run one batch through it first"
+            )
+        self.metrics: dict[str, float] = {}
+        self._model = model
+        self._optimizers: list[Optimizer] = optimizers
+        self._loss_fn = loss_fn
+        self._loader = train_loader
+        self._val_loader = val_loader
+        self._own_step = step
+        first = next(model.parameters(), None)
+        self._device = torch.device(device or (first.device if first is not None else "cpu"))
+        self._dtype, self._scaler = _precision(amp, self._device)
+        self._accumulate = accumulate
+        self._clip = clip_grad_norm
+        self._metrics = dict(metrics or {})
+        self._modules = list(model.modules())
+        if isinstance(loss_fn, nn.Module):
+            self._modules += loss_fn.modules()
+        self._stream = Stream(train_loader, *map(vars, self._modules))
+        self._hypers = Hypers(optimizers)
+        self._needs_closure = any(map(_needs_closure, optimizers))
+        if self._needs_closure and (len(optimizers) > 1 or self._scaler is not None):
+            raise ValueError(
+                "an optimizer that needs a closure, such as LBFGS, must be alone and without amp"
+            )
+        self._batch_size = _batch_size(train_loader)
+
+    # The protocol ----------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Samples per step; where the loader does not tell, those of the last batch, 0 before the first."""
+        return self._batch_size * self._accumulate
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Updates in one pass over the training data, None where the loader has no length."""
+        if not isinstance(self._loader, Sized):
+            return None
+        return max(len(self._loader) // self._accumulate, 1)
+
+    def set(self, **hyper: float) -> None:
+        """Set `lr`, `momentum` (or beta1) or `weight_decay`; param groups keep their ratios."""
+        self._hypers.write(hyper)
+
+    def seed(self, seed: int) -> None:
+        """Seed every random generator, the loader's own too, and start the data anew."""
+        self._stream.seed(seed)
+
+    def step(self) -> Tensor:
+        """Train on one batch (`accumulate` of them); the loss before the update, still on the device.
+
+        Raises:
+            ValueError: the loss is no scalar, or the loader gives no batch.
+        """
+        if not self._model.training:
+            self._train_mode(True)
+        if self._own_step is not None:
+            return _scalar(self._own_step(self._next_batch()), "step").detach()
+        # A scale of 2^16, halved at each skip, fits any loss within 32 of them.
+        for _ in range(32):
+            loss = self._update([self._next_batch() for _ in range(self._accumulate)])
+            if loss is not None:
+                return loss
+        return torch.tensor(float("nan"), device=self._device)
+
+    @torch.no_grad()
+    def evaluate(self) -> float | None:
+        """Mean loss over the validation set, None where there is none; training goes on as if not called."""
+        if self._val_loader is None:
+            return None
+        sources = self._stream.keep_sources()
+        modes = [module.training for module in self._modules]
+        self._train_mode(False)
+        total = torch.zeros(1 + len(self._metrics), dtype=torch.float64)
+        count = 0
+        try:
+            for batch in private(self._val_loader):
+                batch = _to(batch, self._device)
+                size = _samples(batch)
+                with self._autocast():
+                    output, target = self._forward(batch)
+                    values = [
+                        self._loss(output, target),
+                        *(f(output, target) for f in self._metrics.values()),
+                    ]
+                total += size * torch.stack([_scalar(v, "loss_fn").double().cpu() for v in values])
+                count += size
+        finally:
+            self._train_mode(True)
+            for module, mode in zip(self._modules, modes, strict=True):
+                module.training = mode
+            self._stream.put_back_sources(sources)
+        if count == 0:
+            raise ValueError("val_loader gave no batch: it is empty, or an iterator that is used up")
+        loss, *metrics = (total / count).tolist()
+        self.metrics = dict(zip(self._metrics, metrics, strict=True))
+        return float(loss)
+
+    def save(self) -> Tree:
+        """Everything that `restore` needs; each tensor is copied once, on its own device."""
+        return {
+            "modules": keep_modules(self._modules),
+            "optimizers": [keep_optimizer(each) for each in self._optimizers],
+            "scaler": None if self._scaler is None else self._scaler.state_dict(),
+            "data": self._stream.keep(),
+        }
+
+    def restore(self, state: Tree) -> None:
+        """Put the trial back to where `save` was called, in the very same tensors."""
+        put_back_modules(self._modules, state["modules"])
+        for each, tree in zip(self._optimizers, state["optimizers"], strict=True):
+            put_back_optimizer(each, tree)
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state["scaler"])
+        self._stream.put_back(state["data"])
+
+    def write(self, path: str | Path) -> None:
+        """Write `save()` to one safetensors file, atomically."""
+        _checkpoint.write(path, self.save())
+
+    def read(self, path: str | Path) -> None:
+        """Restore what `write` wrote, in this process or another.
+
+        Raises:
+            ValueError: the file is no checkpoint, or of another model or optimizer.
+        """
+        _checkpoint.read(path, self)
+
+    # The parts -------------------------------------------------------------------------------------
+
+    def _next_batch(self) -> Any:
+        batch = _to(next(self._stream), self._device)
+        if not hasattr(self._loader, "batch_size"):
+            self._batch_size = _samples(batch)
+        return batch
+
+    def _update(self, batches: list[Any]) -> Tensor | None:
+        """One update of every optimizer; None where the loss scaler skipped it."""
+
+        def closure() -> Tensor:
+            for each in self._optimizers:
+                each.zero_grad(set_to_none=True)
+            total: Tensor | None = None
+            for batch in batches:
+                with self._autocast():
+                    loss = _scalar(self._loss(*self._forward(batch)), "loss_fn")
+                if len(batches) > 1:
+                    loss = loss / len(batches)
+                (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+                total = loss.detach() if total is None else total + loss.detach()
+            if self._clip is not None:
+                self._clip_gradients(self._clip)
+            assert total is not None
+            return total
+
+        if self._scaler is None:
+            if self._needs_closure:
+                return self._optimizers[0].step(closure)  # type: ignore[arg-type, return-value]
+            loss = closure()
+            for each in self._optimizers:
+                each.step()
+            return loss
+        loss = closure()
+        for each in self._optimizers:
+            self._scaler.step(each)
+        scale = self._scaler.get_scale()
+        self._scaler.update()
+        return loss if self._scaler.get_scale() >= scale else None
+
+    def _clip_gradients(self, norm: float) -> None:
+        parameters = []
+        for each in self._optimizers:
+            if self._scaler is not None:
+                self._scaler.unscale_(each)
+            parameters += [p for group in each.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, norm)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._dtype is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, self._dtype)
+
+    def _forward(self, batch: Any) -> tuple[Any, Any]:
+        """The model's output, and the target to hold against it."""
+        if isinstance(batch, (tuple, list)) and len(batch) > 1 and self._loss_fn is not None:
+            *inputs, target = batch
+            return self._model(*inputs), target
+        if isinstance(batch, (tuple, list)):
+            return self._model(*batch), batch
+        if isinstance(batch, Mapping):
+            name = next((name for name in TARGETS if name in batch), None)
+            if self._loss_fn is None or name is None:
+                return self._model(**batch), batch
+            return self._model(**{key: batch[key] for key in batch if key != name}), batch[name]
+        return self._model(batch), batch
+
+    def _loss(self, output: Any, target: Any) -> Any:
+        if self._loss_fn is not None:
+            return self._loss_fn(output, target)
+        loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+        if loss is None:
+            raise TypeError(
+                f"loss_fn is None, and the model's output, a {type(output).__name__}, holds no loss: "
+                "pass loss_fn, or step for a loop of your own"
+            )
+        return loss
+
+    def _train_mode(self, mode: bool) -> None:
+        self._model.train(mode)
+        # Schedule-free optimizers swap their weights in these.
+        for each in self._optimizers:
+            switch = getattr(each, "train" if mode else "eval", None)
+            if callable(switch):
+                switch()
+
+
+def _precision(amp: Amp, device: torch.device) -> tuple[torch.dtype | None, torch.amp.GradScaler | None]:
+    if amp is None or amp is False:
+        return None, None
+    if isinstance(amp, torch.amp.GradScaler):
+        return torch.float16, amp
+    if amp is True:
+        amp = "fp16" if device.type == "cuda" else "bf16"
+    names: dict[Any, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    dtype = names.get(amp, amp)
+    if not isinstance(dtype, torch.dtype) or dtype not in names.values():
+        raise ValueError(f"amp must be 'bf16', 'fp16', their torch dtype, a GradScaler or None, got {amp!r}")
+    return dtype, torch.amp.GradScaler(device.type) if dtype == torch.float16 else None
+
+
+def _needs_closure(optimizer: Optimizer) -> bool:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def _batch_size(loader: Iterable[Any]) -> int:
+    for holder in (loader, getattr(loader, "batch_sampler", None)):
+        size = getattr(holder, "batch_size", None)
+        if isinstance(size, int):
+            return size
+    return 0
+
+
+def _samples(batch: Any) -> int:
+    """Samples of a batch: the length of the first tensor in it."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 1
+    items = batch.values() if isinstance(batch, Mapping) else batch
+    if isinstance(items, Iterable) and not isinstance(items, str):
+        return next((_samples(item) for item in items if isinstance(item, (Tensor, tuple, list, dict))), 1)
+    return 1
+
+
+def _scalar(loss: Any, name: str) -> Tensor:
+    if not isinstance(loss, Tensor):
+        if isinstance(loss, (int, float)):
+            return torch.tensor(float(loss))
+        raise ValueError(f"{name} must give a scalar tensor, got {type(loss).__name__}")
+    if loss.numel() != 1:
+        raise ValueError(
+            f"{name} must give a scalar, got a tensor of shape {tuple(loss.shape)}: "
+            "take its mean, or use reduction='mean'"
+        )
+    return loss.reshape(())
+
+
+def _to(batch: Any, device: torch.device) -> Any:
+    """`batch` with every tensor in its tuples, lists and dicts on `device`."""
+    if hasattr(batch, "to") and callable(batch.to):
+        return batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch.to(device)
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(_to(item, device) for item in batch))
+    if isinstance(batch, (tuple, list)):
+        return type(batch)(_to(item, device) for item in batch)
+    if isinstance(batch, dict):
+        return {key: _to(item, device) for key, item in batch.items()}
+    return batch
