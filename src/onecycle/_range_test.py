@@ -1,0 +1,198 @@
+"""The range test: drives a trial through a sweep of one hyper-parameter and records its loss."""
+
+from __future__ import annotations
+
+import math
+import platform
+import statistics
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+import onecycle
+from onecycle._curve import Curve
+from onecycle._progress import Show, live
+from onecycle._schedules import Piecewise, exponential, linear
+from onecycle._trial import Trial, preserved
+
+Hyper = Literal["lr", "momentum", "weight_decay"]
+Sweep = Literal["exponential", "linear"]
+BLOCK = 10  # steps between two readings of the loss, so that no step waits for the device
+
+
+def range_test(
+    trial: Trial,
+    *,
+    start: float = 1e-7,
+    end: float = 10.0,
+    steps: int | None = None,
+    repeats: int = 1,
+    sweep: Sweep = "exponential",
+    hyper: Hyper = "lr",
+    seed: int = 0,
+    progress: bool = True,
+    batches_per_value: int = 1,
+    evaluations: int = 20,
+) -> Curve:
+    """Raise one hyper-parameter from `start` to `end` over a few hundred mini-batches; record the loss.
+
+    Smith 2015 (arXiv 1506.01186), section 3.3, and Smith 2018 (arXiv 1803.09820), section 2, with a
+    linear sweep; the exponential one covers more decades in fewer steps. The sweep ends early at the
+    first loss that is not finite, and once the loss has risen above where it began by all that it had
+    fallen. However it ends, the trial is put back exactly as it was.
+
+    Args:
+        trial: what to train; see `onecycle.Trial`.
+        start: first value, >= 0; > 0 for an exponential sweep.
+        end: last value, reached by the last step.
+        steps: values tried, >= 10; None: 100.
+        repeats: sweeps, each from the same state with a seed of its own: `seed`, `seed + 1`, …
+        sweep: "exponential" or, as in the papers, "linear".
+        hyper: "lr", "momentum" or "weight_decay". The paper found the momentum test uninformative: the
+            loss falls all the way up (arXiv 1803.09820, section 4.2).
+        seed: of the random generators and the data order; the same seed gives the same curve.
+        progress: show the sweep while it runs, where standard error is a terminal.
+        batches_per_value: mini-batches trained at each value, each one a point of the curve.
+        evaluations: how often, evenly spread, the validation loss is measured if the trial has one.
+
+    Returns:
+        The curve, up to `repeats * steps * batches_per_value` points.
+
+    Raises:
+        ValueError: an argument is out of its range; the message names it.
+    """
+    count = 100 if steps is None else steps
+    schedule = _sweep(start, end, count, sweep, hyper)
+    for name, value, least in (
+        ("repeats", repeats, 1),
+        ("batches_per_value", batches_per_value, 1),
+        ("evaluations", evaluations, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name} must be a whole number >= {least}, got {value}")
+    total = count * batches_per_value
+    every = max(total // evaluations, 1) if evaluations else 0
+    points: list[tuple[float, float, int, int, float]] = []
+    endings: list[str] = []
+    with preserved(trial) as state, live(f"range test of {hyper}", repeats * total, progress) as show:
+        for repeat in range(repeats):
+            if repeat:
+                trial.restore(state)
+            reseed(trial, seed + repeat)
+            values = (schedule(step // batches_per_value) for step in range(total))
+            sweep_points, ending = _one_sweep(trial, hyper, values, every, repeat * total, show)
+            points += [(value, loss, step, seed + repeat, val) for step, (value, loss, val) in sweep_points]
+            endings.append(ending)
+    value_column, loss, step, seeds, val_loss = (np.asarray(column) for column in zip(*points, strict=True))
+    return Curve(
+        value=value_column,
+        loss=loss,
+        step=step,
+        seed=seeds,
+        val_loss=None if np.isnan(val_loss).all() else val_loss,
+        hyper=hyper,
+        sweep=sweep,
+        settings={
+            "start": start,
+            "end": end,
+            "steps": count,
+            "repeats": repeats,
+            "seed": seed,
+            "batches_per_value": batches_per_value,
+            "batch_size": trial.size,
+            "endings": endings,
+            "versions": versions(),
+        },
+    )
+
+
+def reseed(trial: Trial, seed: int) -> None:
+    """Seed the trial where it can be seeded."""
+    seeder: Callable[[int], None] | None = getattr(trial, "seed", None)
+    if seeder is not None:
+        seeder(seed)
+
+
+def versions() -> dict[str, str]:
+    """What made a result: this library's, NumPy's and Python's versions, and torch's if it is loaded."""
+    import sys
+
+    found = {
+        "onecycle": onecycle.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+    if "torch" in sys.modules:
+        found["torch"] = str(sys.modules["torch"].__version__)
+    return found
+
+
+def _one_sweep(
+    trial: Trial, hyper: str, values: Iterator[float], every: int, done: int, show: Show
+) -> tuple[list[tuple[int, tuple[float, float, float]]], str]:
+    """Points (step, (value, loss, validation loss)) up to the end or the stop, and why it ended."""
+    points: list[tuple[int, tuple[float, float, float]]] = []
+    waiting: list[tuple[float, Any, float]] = []
+    stop = Stop()
+
+    def read() -> str | None:
+        for value, loss, val in waiting:
+            points.append((len(points), (value, float(loss), val)))
+        waiting.clear()
+        show(done + len(points), points[-1][1][0], [loss for _, (_, loss, _) in points])
+        return stop.reason([loss for _, (_, loss, _) in points])
+
+    for step, value in enumerate(values):
+        val = trial.evaluate() if every and step % every == 0 else None
+        if every and val is None and step == 0:
+            every = 0
+        trial.set(**{hyper: value})
+        waiting.append((value, trial.step(), math.nan if val is None else val))
+        if len(waiting) == BLOCK and (reason := read()) is not None:
+            return points, reason
+    return points, (read() if waiting else None) or "the sweep reached its end"
+
+
+class Stop:
+    """Decides when a sweep has seen enough, by rules that no scale, sign or offset of the loss can move."""
+
+    def reason(self, losses: list[float]) -> str | None:
+        """Why to stop after `losses`, None to go on.
+
+        The level is a running median of five. It has diverged once it lies above where it began by more
+        than it had fallen, and by more than ten times the noise from one mini-batch to the next.
+        """
+        first_bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
+        if first_bad is not None:
+            return f"the loss was {losses[first_bad]} at step {first_bad}"
+        if len(losses) < 2 * BLOCK:
+            return None
+        levels = [statistics.median(losses[i : i + 5]) for i in range(len(losses) - 4)]
+        begin = statistics.median(losses[:BLOCK])
+        noise = statistics.median(
+            abs(b - a) for a, b in zip(losses[:BLOCK], losses[1 : BLOCK + 1], strict=True)
+        )
+        rise = levels[-1] - begin
+        if rise > max(begin - min(levels), 10 * noise):
+            return f"the loss rose {rise:.3g} above its beginning"
+        return None
+
+
+def _sweep(start: float, end: float, steps: int, sweep: str, hyper: str) -> Piecewise:
+    for name, value in (("start", start), ("end", end)):
+        if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+    if hyper not in ("lr", "momentum", "weight_decay"):
+        raise ValueError(f"hyper must be 'lr', 'momentum' or 'weight_decay', got {hyper!r}")
+    if sweep not in ("exponential", "linear"):
+        raise ValueError(f"sweep must be 'exponential' or 'linear', got {sweep!r}")
+    if not start < end:
+        raise ValueError(f"start must be below end, got start={start:g} and end={end:g}")
+    if hyper == "momentum" and not end < 1:
+        raise ValueError(f"end must be below 1 for momentum, got {end:g}: try start=0.5, end=0.99")
+    if sweep == "exponential" and start == 0:
+        raise ValueError("start must be > 0 for an exponential sweep, got 0: use sweep='linear'")
+    if not (isinstance(steps, int) and steps >= 10):
+        raise ValueError(f"steps must be a whole number >= 10, got {steps!r}: a curve needs points")
+    return (exponential if sweep == "exponential" else linear)(start, end, steps - 1)

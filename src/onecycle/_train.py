@@ -1,0 +1,130 @@
+"""Training a trial with a policy: the plain loop, its record, and its place in a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onecycle._files import write_text
+from onecycle._policies import Policy
+from onecycle._progress import live
+from onecycle._range_test import BLOCK
+from onecycle._trial import Trial
+
+
+@dataclass
+class History:
+    """What a training run recorded, one row a step.
+
+    Each row has `step`, the hyper-parameters used, `loss` (of the batch, before the update) and, where
+    the validation set was looked at after that step, `val_loss` and the trial's metrics.
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the last loss is not finite."""
+        return bool(self.rows) and not math.isfinite(self.rows[-1]["loss"])
+
+    def last(self, name: str) -> float | None:
+        """The latest value of a column, None where it has none."""
+        return next((row[name] for row in reversed(self.rows) if name in row), None)
+
+    def column(self, name: str) -> tuple[list[float], list[float]]:
+        """Steps and values of the rows that have `name`."""
+        rows = [row for row in self.rows if name in row]
+        return [row["step"] for row in rows], [row[name] for row in rows]
+
+    def save(self, path: str | Path) -> None:
+        """Write the rows as CSV, atomically; blank where a row has no value."""
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(path, text.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path) -> History:
+        """Rows written by `save`."""
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            rows = [
+                {name: int(cell) if name == "step" else float(cell) for name, cell in row.items() if cell}
+                for row in csv.DictReader(file)
+            ]
+        return cls(rows)
+
+
+def train(
+    trial: Trial,
+    policy: Policy | Callable[[int], Mapping[str, float]],
+    *,
+    total_steps: int | None = None,
+    start_step: int = 0,
+    evaluate_every: int | None = None,
+    after_evaluation: Callable[[History], None] | None = None,
+    history: History | None = None,
+    progress: bool = True,
+    title: str = "training",
+) -> History:
+    """Train `trial` with `policy` from `start_step` to the policy's end.
+
+    It stops early where the loss is not finite, with `history.diverged` true.
+
+    Args:
+        trial: what to train; it stays trained.
+        policy: values of the hyper-parameters by step.
+        total_steps: where to end; None: at `policy.total_steps`.
+        start_step: completed updates so far.
+        evaluate_every: updates between two looks at the validation set; None: at the end alone.
+        after_evaluation: called with the history so far after each of them, to save or to watch.
+        history: the record so far, which is appended to.
+        progress: show the run while it goes on, where standard error is a terminal.
+        title: what the display calls it.
+
+    Returns:
+        The history, one row a step.
+
+    Raises:
+        ValueError: neither `total_steps` nor the policy says where to end.
+    """
+    end = total_steps if total_steps is not None else getattr(policy, "total_steps", None)
+    if end is None:
+        raise ValueError("total_steps must be given for a policy without end")
+    record = History() if history is None else history
+    waiting: list[tuple[dict[str, float], Any]] = []
+
+    def read() -> bool:
+        for row, loss in waiting:
+            row["loss"] = float(loss)
+            record.rows.append(row)
+            if record.diverged:
+                break
+        waiting.clear()
+        if record.rows:
+            losses = [row["loss"] for row in record.rows]
+            show(len(losses), record.rows[-1].get("lr", math.nan), losses)
+        return record.diverged
+
+    with live(title, end, progress) as show:
+        for step in range(start_step, end):
+            values = policy(step)
+            trial.set(**values)
+            waiting.append(({"step": step, **values}, trial.step()))
+            done = step + 1
+            look = done == end or (evaluate_every is not None and done % evaluate_every == 0)
+            if (look or len(waiting) == BLOCK) and read():
+                break
+            if look:
+                val_loss = trial.evaluate()
+                if val_loss is not None:
+                    record.rows[-1].update(val_loss=val_loss, **getattr(trial, "metrics", {}))
+                if after_evaluation is not None:
+                    after_evaluation(record)
+    return record
