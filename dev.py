@@ -1,0 +1,121 @@
+"""Set up the development environment and run what a developer runs; see `python3 dev.py --help`.
+
+Needs Python 3.10 or newer with its venv module, and nothing else: everything is installed into
+.venv, at the releases that requirements.lock names, and installed again only when they change.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+if sys.version_info < (3, 10):  # noqa: UP036 - people with an older Python are told so here
+    sys.exit(f"dev.py: needs Python 3.10 or newer, and this is {sys.version.split()[0]}")
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+STAMP = VENV / "dev-stamp"
+LOCK = ROOT / "requirements.lock"
+INPUTS = ("dev.py", "pyproject.toml", "requirements.lock", "src/onecycle/__init__.py")
+
+
+def main() -> int:
+    """Run one command of this file; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="dev.py", description="Each command sets .venv up first.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in {
+        "setup": "set up .venv with all that the other commands need",
+        "demo": "run `onecycle demo`, with its options",
+        "test": "run every check; with arguments, pytest alone, with these",
+        "lock": "renew requirements.lock",
+    }.items():
+        commands.add_parser(name, help=text, add_help=False)
+    arguments, rest = parser.parse_known_args()
+    os.chdir(ROOT)
+    if arguments.command == "demo":
+        setup("demo")
+        return call("onecycle", "demo", *rest)
+    setup("dev")
+    if arguments.command == "test":
+        return test(rest)
+    if arguments.command == "lock":
+        return lock()
+    return 0
+
+
+def setup(kind: str) -> None:
+    """Make .venv hold the package with the demo's extras and, for kind "dev", the developer's tools."""
+    digest = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in INPUTS)).hexdigest()
+    stamp = STAMP.read_text() if STAMP.exists() and PYTHON.exists() else ""
+    if stamp in (f"dev {digest}", f"{kind} {digest}"):
+        return
+    if not PYTHON.exists() or call(PYTHON, "-m", "pip", "--version", stdout=subprocess.DEVNULL):
+        say("creating .venv")
+        if subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], capture_output=True).returncode:
+            shutil.rmtree(VENV, ignore_errors=True)
+            fail("this Python cannot create .venv; on Debian and Ubuntu: apt install python3-venv")
+    say("installing into .venv; the first time this takes some minutes")
+    STAMP.unlink(missing_ok=True)
+    pip = (PYTHON, "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check")
+    groups = ("--group", "dev") if kind == "dev" else ()
+    if call(*pip, "pip>=25.1") or call(*pip, "-c", LOCK, "-e", ".[demo]", *groups):
+        fail("the installation failed; pip's message above says why")
+    STAMP.write_text(f"{kind} {digest}")
+
+
+def test(rest: list[str]) -> int:
+    """Run every check, also past one that fails; with arguments, pytest alone, with these."""
+    # One thread: with more, a small model's training can be many times slower on a busy machine.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if rest:
+        return call(PYTHON, "-m", "pytest", *rest)
+    checks = {
+        "ruff check": ("ruff", "check", "."),
+        "ruff format": ("ruff", "format", "--check", "."),
+        "mypy": ("mypy",),
+        "docs": ("sphinx-build", "-W", "--keep-going", "-q", "-E", "-b", "html", "docs", "docs/_build"),
+        "pytest": ("pytest", "--cov", "--cov-report=term-missing:skip-covered", "--cov-fail-under=95"),
+    }
+    failed = []
+    for name, command in checks.items():
+        say(name)
+        if call(*command):
+            failed.append(name)
+    if failed:
+        fail(f"failed: {', '.join(failed)}")
+    return 0
+
+
+def lock() -> int:
+    """Renew requirements.lock: the newest releases for every extra, group, platform and Python >= 3.10."""
+    if call(PYTHON, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "uv"):
+        fail("uv could not be installed; pip's message above says why")
+    what = ("pyproject.toml", "--all-extras", "--group", "dev", "--universal", "--python-version", "3.10")
+    how = ("--upgrade", "--no-emit-index-url", "--custom-compile-command", "python3 dev.py lock", "--quiet")
+    return call("uv", "pip", "compile", *what, *how, "--output-file", LOCK.name)
+
+
+def call(program: str | Path, *arguments: str | Path, stdout: int | None = None) -> int:
+    """Run a program, one of .venv where it is given by name; returns its exit status."""
+    sys.stdout.flush()
+    path = BIN / program if isinstance(program, str) else program
+    return subprocess.run([path, *arguments], stdout=stdout).returncode
+
+
+def say(text: str) -> None:
+    """Print one line on standard error."""
+    print(f"dev.py: {text}", file=sys.stderr, flush=True)
+
+
+def fail(text: str) -> None:
+    """Stop with one line on standard error."""
+    raise SystemExit(f"dev.py: {text}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

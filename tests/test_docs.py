@@ -1,0 +1,78 @@
+"""The documentation says what is so: its examples run, its commands exist, its lists are complete."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+
+import onecycle
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("[!_]*.md")),
+    *sorted((ROOT / "docs/lab").glob("*.md")),
+]
+
+
+def commands(example: Example) -> list[list[str]]:
+    """The arguments of every line `$ onecycle …` of a block."""
+    lines = [shlex.split(line[2:], comments=True) for line in example.parsed.splitlines() if line[:2] == "$ "]
+    return [arguments for command, *arguments in lines if command == "onecycle"]
+
+
+def onecycle_command(*arguments: str) -> str:
+    program = Path(sys.executable).with_name("onecycle")
+    ended = subprocess.run([program, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert ended.returncode == 0, f"onecycle {shlex.join(arguments)}\n{ended.stderr}"
+    return ended.stdout
+
+
+def check(example: Example) -> None:
+    """Let the command line say whether it knows the command and its options, without running it."""
+    for arguments in commands(example):
+        onecycle_command(*arguments, "--help")
+
+
+def run(example: Example) -> None:
+    for arguments in commands(example):
+        onecycle_command(*arguments)
+
+
+SYBIL = Sybil(
+    [PythonCodeBlockParser(), CodeBlockParser("console", check), CodeBlockParser("console run", run)]
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_examples_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    for example in SYBIL.parse(page).examples():
+        example.evaluate()
+
+
+def test_api_page_has_every_public_name() -> None:
+    text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    assert not [name for name in onecycle.__all__[1:] if f":: onecycle.{name}" not in text]
+
+
+def test_every_requirement_is_locked() -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    locked = set(re.findall(r"^[\w-]+(?===)", lock, re.MULTILINE))
+    wanted = {re.split(r"[^\w-]", line)[0] for line in metadata.requires("onecycle") or []}
+    assert wanted - {"onecycle"} <= locked
+
+
+def test_citation_is_of_this_version() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {onecycle.__version__}\n" in citation
