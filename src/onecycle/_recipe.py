@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onecycle._files import write_text
+from onecycle._files import write_file
 from onecycle._policies import Form, Policy, one_cycle
 
 if sys.version_info >= (3, 11):
@@ -63,7 +63,7 @@ class Recipe:
         document: dict[str, Any] = {"format": "onecycle.recipe", "version": 1}
         document |= {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         document["momentum"] = UNTOUCHED if self.momentum is None else self.momentum
-        write_text(path, tomli_w.dumps(_without_none(document)))
+        write_file(path, tomli_w.dumps(_without_none(document)))
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onecycle._files import write_text
+from onecycle._files import write_file
 from onecycle._policies import Policy
 from onecycle._progress import live
 from onecycle._range_test import BLOCK
@@ -48,7 +48,7 @@ class History:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        write_text(path, text.getvalue())
+        write_file(path, text.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> History:

@@ -1,6 +1,8 @@
 """PyTorch: a trial around your model, a scheduler for your loop, and the one-line helpers."""
 
+from onecycle.torch._helpers import find_lr as find_lr
+from onecycle.torch._helpers import range_test as range_test
 from onecycle.torch._scheduler import Scheduler as Scheduler
 from onecycle.torch._trial import Trial as Trial
 
-__all__ = ["Scheduler", "Trial"]
+__all__ = ["Scheduler", "Trial", "find_lr", "range_test"]

@@ -1,0 +1,179 @@
+"""A learning rate that was tried: range test, then short 1cycle pilots, within a budget of updates."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from onecycle._curve import Curve
+from onecycle._errors import Inconclusive
+from onecycle._policies import one_cycle
+from onecycle._progress import live
+from onecycle._range_test import range_test, reseed
+from onecycle._suggest import Suggestion, anchors
+from onecycle._train import train
+from onecycle._trial import Trial, preserved
+
+Objective = Literal["train", "val"]
+SWEEP = 100  # steps of a full range test
+PILOTS = 4  # half-decade steps below the divergence point
+SHORTEST = 40  # updates under which a pilot tells nothing
+GOOD = 0.05  # share of the best pilot's fall in loss that still counts as good
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A short 1cycle run: its peak, its length, and the loss that it ended with (inf: it diverged)."""
+
+    max_lr: float
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A suggestion with all that it rests on, and what it cost in updates."""
+
+    suggestion: Suggestion
+    curve: Curve
+    pilots: tuple[Pilot, ...]
+    cost: int
+
+
+def find_lr(
+    trial: Trial,
+    *,
+    total_steps: int,
+    objective: Objective | None = None,
+    budget: float = 0.2,
+    seed: int = 0,
+    progress: bool = True,
+) -> Suggestion:
+    """Suggest the peak rate for a 1cycle run of `total_steps` updates: range test, then pilots.
+
+    The range test brackets the rate. What of the budget is left goes into short 1cycle runs at
+    half-decade steps below the divergence point, all from the same saved state, if there is enough for
+    runs that tell. The trial is put back exactly as it was.
+
+    Args:
+        trial: what to train; see `onecycle.Trial`.
+        total_steps: length of the training that the rate is for.
+        objective: "val" or "train": the loss that the pilots are judged by; None: "val" where the trial
+            has a validation loss.
+        budget: share of `total_steps` that may be spent, > 0, the sweep included.
+        seed: of the random generators and the data order.
+        progress: show what runs, where standard error is a terminal.
+
+    Returns:
+        The suggestion; its `rule` is "pilots" where they decided.
+
+    Raises:
+        Inconclusive: the evidence does not tell; its `reason` says why.
+        ValueError: an argument is out of its range.
+    """
+    return search(
+        trial, total_steps=total_steps, objective=objective, budget=budget, seed=seed, progress=progress
+    ).suggestion
+
+
+def search(
+    trial: Trial,
+    *,
+    total_steps: int,
+    objective: Objective | None = None,
+    budget: float = 0.2,
+    seed: int = 0,
+    progress: bool = True,
+    on_curve: Any = None,
+) -> Finding:
+    """`find_lr` with its evidence; `on_curve` is called with the range test's curve once it is there."""
+    if total_steps < 1:
+        raise ValueError(f"total_steps must be >= 1, got {total_steps}")
+    if objective not in (None, "train", "val"):
+        raise ValueError(f"objective must be 'train', 'val' or None, got {objective!r}")
+    updates = int(budget * total_steps) if math.isfinite(budget) else 0
+    if updates < 10:
+        raise ValueError(
+            f"budget must allow for a sweep of 10 updates, got {budget:g} of total_steps={total_steps}: "
+            "raise one of them, or use range_test"
+        )
+    steps = min(SWEEP, updates if updates < SWEEP + PILOTS * SHORTEST else SWEEP)
+    curve = range_test(trial, steps=steps, seed=seed, progress=progress, evaluations=0)
+    if on_curve is not None:
+        on_curve(curve)
+    length = (updates - len(curve)) // PILOTS
+    if length < SHORTEST:
+        return Finding(curve.suggest(), curve, (), len(curve))
+    rates = _bracket(curve)
+    pilots = _run_pilots(trial, rates, length, objective, seed, progress)
+    start = statistics.median(curve.loss[:10])
+    return Finding(_read_pilots(pilots, start, total_steps), curve, pilots, len(curve) + length * len(rates))
+
+
+def _bracket(curve: Curve) -> list[float]:
+    """Rates to try, highest first; raises `Inconclusive` where the curve has neither fall nor end."""
+    found = anchors(curve)
+    if found.minimum is None:
+        curve.suggest()  # says why not
+        raise Inconclusive("the range test has no minimum")
+    top = found.divergence / 2 if found.divergence is not None else found.minimum
+    return [top * 10 ** (-0.5 * i) for i in range(PILOTS)]
+
+
+def _run_pilots(
+    trial: Trial, rates: Sequence[float], length: int, objective: Objective | None, seed: int, progress: bool
+) -> tuple[Pilot, ...]:
+    pilots = []
+    with preserved(trial) as state, live("pilots", len(rates), progress) as show:
+        for i, rate in enumerate(rates):
+            trial.restore(state)
+            reseed(trial, seed)
+            history = train(trial, one_cycle(rate, length), progress=progress, title=f"pilot at {rate:.2g}")
+            loss = history.last("val_loss") if objective != "train" else None
+            if objective == "val" and loss is None:
+                raise ValueError("objective 'val' needs a val_loader, and the trial has none")
+            if loss is None:
+                tail = [row["loss"] for row in history.rows[-max(length // 10, 5) :]]
+                loss = statistics.fmean(tail)
+            if history.diverged or not math.isfinite(loss):
+                loss = math.inf
+            pilots.append(Pilot(rate, length, loss))
+            show(i + 1, rate, [pilot.loss for pilot in pilots])
+    return tuple(pilots)
+
+
+def _read_pilots(pilots: tuple[Pilot, ...], start: float, total_steps: int) -> Suggestion:
+    """The best rate by a parabola in log rate through the best pilot and its neighbours."""
+    good = sorted((p for p in pilots if math.isfinite(p.loss)), key=lambda p: p.max_lr)
+    if not good or min(p.loss for p in good) >= start:
+        raise Inconclusive(
+            f"none of {len(pilots)} pilots of {pilots[0].steps} updates ended below the loss it began with, "
+            f"{start:.4g}: give a larger budget, or change the model's initialisation or normalisation"
+        )
+    best = min(good, key=lambda p: p.loss)
+    x = np.log10([p.max_lr for p in good])
+    y = np.array([p.loss for p in good])
+    i = good.index(best)
+    at = float(x[i])
+    if 0 < i < len(good) - 1:
+        bend, slope, _ = np.polyfit(x[i - 1 : i + 2] - x[i], y[i - 1 : i + 2], 2)
+        at += float(np.clip(-slope / (2 * bend), -0.25, 0.25)) if bend > 0 else 0.0
+    limit = best.loss + GOOD * (start - best.loss)
+    near = x[y <= limit]
+    value = 10**at
+    low, high = 10 ** min(near.min(), at - 0.25), 10 ** max(near.max(), at + 0.25)
+    return Suggestion(
+        value=value,
+        low=float(low),
+        high=float(high),
+        rule="pilots",
+        reason=(
+            f"of {len(pilots)} 1cycle pilots of {best.steps} updates, {best.steps / total_steps:.0%} of the "
+            f"length, the one at {best.max_lr:.2g} ended lowest, at a loss of {best.loss:.4g} from {start:.4g}"
+        ),
+    )

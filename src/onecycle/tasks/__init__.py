@@ -1,0 +1,117 @@
+"""Tasks: ways to build a fresh trial from a seed, a batch size and a weight decay."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onecycle._trial import Trial
+
+EPOCHS = 10  # of a task that does not say
+
+BUILT_IN = {
+    "digits": "scikit-learn's 1,797 handwritten digits, a small convolutional net, SGD",
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A builder of trials and how it is called.
+
+    Args:
+        name: as the user gave it.
+        build: `build(seed, batch_size=…, weight_decay=…) -> Trial`.
+        epochs: length of training where the user names none.
+    """
+
+    name: str
+    build: Callable[..., Any]
+    epochs: int = EPOCHS
+
+    def trial(self, seed: int, **settings: Any) -> Trial:
+        """A fresh trial; settings that are None are left to the task.
+
+        Raises:
+            ValueError: the builder fails or gives no trial; the message says which.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        try:
+            trial = self.build(seed=seed, **given)
+        except Exception as error:
+            raise ValueError(f"task {self.name} raised {type(error).__name__}: {error}") from error
+        if not isinstance(trial, Trial):
+            raise ValueError(
+                f"task {self.name} must return a trial, such as onecycle.torch.Trial, got {type(trial).__name__}"
+            )
+        return trial
+
+    def default(self, name: str) -> Any:
+        """The builder's own default of one of its arguments, None where it has none."""
+        parameter = inspect.signature(self.build).parameters.get(name)
+        return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+def resolve(reference: str) -> Task:
+    """The task that a built-in name, `path.py`, `path.py:function` or `package.module:function` means.
+
+    A file is run as Python code. Without a function's name, `build` is taken. The function may have an
+    attribute `epochs`, the length of training where the user names none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: nothing of that name, or the file or module raises; the message says what there is.
+    """
+    if reference in BUILT_IN:
+        return _task(reference, importlib.import_module(f"onecycle.tasks.{reference}"), "build")
+    place, colon, function = reference.rpartition(":")
+    if not colon or function.endswith(".py"):
+        place, function = reference, "build"
+    try:
+        if place.endswith(".py"):
+            module = _from_file(Path(place))
+        elif colon:
+            if "" not in sys.path:
+                sys.path.insert(0, "")
+            module = importlib.import_module(place)
+        else:
+            raise ValueError(
+                f"task {reference!r} is not known: use one of {', '.join(BUILT_IN)}, path.py, path.py:function "
+                "or package.module:function"
+            )
+    except (FileNotFoundError, ValueError):
+        raise
+    except Exception as error:
+        raise ValueError(f"task {reference} raised {type(error).__name__} on import: {error}") from error
+    return _task(reference, module, function)
+
+
+def _task(name: str, module: Any, function: str) -> Task:
+    build = getattr(module, function, None)
+    if not callable(build):
+        there = [n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_")]
+        raise ValueError(
+            f"task {name} has no function {function!r}; its functions: {', '.join(there) or 'none'}"
+        )
+    return Task(name, build, getattr(build, "epochs", EPOCHS))
+
+
+def _from_file(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"task file {path} does not exist")
+    name = f"onecycle_task_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # so that the file's classes can be pickled for loader workers
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module

@@ -1,0 +1,99 @@
+"""`range_test` and `find_lr` for a model, an optimizer, a loss and a loader, in one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from onecycle import _find, _range_test
+from onecycle._curve import Curve
+from onecycle._suggest import Suggestion
+from onecycle.torch._trial import Loss, Trial
+
+
+def range_test(
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer],
+    loss_fn: Loss | None,
+    train_loader: Iterable[Any],
+    *,
+    val_loader: Iterable[Any] | None = None,
+    start: float = 1e-7,
+    end: float = 10.0,
+    steps: int | None = None,
+    repeats: int = 1,
+    sweep: _range_test.Sweep = "exponential",
+    hyper: _range_test.Hyper = "lr",
+    seed: int = 0,
+    progress: bool = True,
+    batches_per_value: int = 1,
+    evaluations: int = 20,
+    **trial: Any,
+) -> Curve:
+    """Sweep the learning rate (or momentum, or weight decay) and record the loss; all is put back after.
+
+    The rate is the first param group's; the others keep their ratio to it. Model, optimizer, random
+    generators and data order are exactly as before, however the sweep ends.
+
+    Args:
+        model, optimizer, loss_fn, train_loader, val_loader: see `Trial`.
+        start, end, steps, repeats, sweep, hyper, seed, progress, batches_per_value, evaluations: see
+            `onecycle.range_test`.
+        **trial: `step`, `device`, `amp`, `accumulate`, `clip_grad_norm`: see `Trial`.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: an argument is out of its range; the message names it.
+    """
+    return _range_test.range_test(
+        Trial(model, optimizer, loss_fn, train_loader, val_loader, **trial),
+        start=start,
+        end=end,
+        steps=steps,
+        repeats=repeats,
+        sweep=sweep,
+        hyper=hyper,
+        seed=seed,
+        progress=progress,
+        batches_per_value=batches_per_value,
+        evaluations=evaluations,
+    )
+
+
+def find_lr(
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer],
+    loss_fn: Loss | None,
+    train_loader: Iterable[Any],
+    *,
+    total_steps: int,
+    val_loader: Iterable[Any] | None = None,
+    objective: _find.Objective | None = None,
+    budget: float = 0.2,
+    seed: int = 0,
+    progress: bool = True,
+    **trial: Any,
+) -> Suggestion:
+    """Suggest the peak rate for a 1cycle run of `total_steps` updates: range test, then short pilots.
+
+    Args:
+        model, optimizer, loss_fn, train_loader, val_loader: see `Trial`.
+        total_steps, objective, budget, seed, progress: see `onecycle.find_lr`.
+        **trial: `step`, `device`, `amp`, `accumulate`, `clip_grad_norm`: see `Trial`.
+
+    Raises:
+        Inconclusive: the evidence does not tell; its `reason` says why.
+        TypeError: an argument is of the wrong kind.
+        ValueError: an argument is out of its range; the message names it.
+    """
+    return _find.find_lr(
+        Trial(model, optimizer, loss_fn, train_loader, val_loader, **trial),
+        total_steps=total_steps,
+        objective=objective,
+        budget=budget,
+        seed=seed,
+        progress=progress,
+    )
