@@ -174,6 +174,6 @@ def _read_pilots(pilots: tuple[Pilot, ...], start: float, total_steps: int) -> S
         rule="pilots",
         reason=(
             f"of {len(pilots)} 1cycle pilots of {best.steps} updates, {best.steps / total_steps:.0%} of the "
-            f"length, the one at {best.max_lr:.2g} ended lowest, at a loss of {best.loss:.4g} from {start:.4g}"
+            f"length, the one at {best.max_lr:.2g} ended lowest, with loss {best.loss:.4g} from {start:.4g}"
         ),
     )

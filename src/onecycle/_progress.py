@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 Show = Callable[[int, float, Sequence[float]], None]
 BARS = "▁▂▃▄▅▆▇█"
@@ -13,9 +14,9 @@ BARS = "▁▂▃▄▅▆▇█"
 
 @contextmanager
 def live(title: str, total: int, wanted: bool = True) -> Iterator[Show]:
-    """Yield `show(done, value, losses)`; it draws on standard error where that is a terminal, else nothing."""
+    """Yield `show(done, value, losses)`, which draws on standard error where that is a terminal."""
     if not (wanted and sys.stderr.isatty()):
-        yield lambda done, value, losses: None
+        yield lambda *_: None
         return
     from rich.console import Console
     from rich.live import Live
@@ -46,7 +47,7 @@ def sparkline(losses: Sequence[float], width: int = 32) -> str:
         return ""
     width = min(width, len(losses))
     edges = [len(losses) * i // width for i in range(width + 1)]
-    means = [sum(losses[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(losses[a:b]) / (b - a) for a, b in pairwise(edges)]
     finite = [mean for mean in means if math.isfinite(mean)]
     if not finite:
         return " " * width

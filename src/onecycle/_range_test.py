@@ -6,6 +6,7 @@ import math
 import platform
 import statistics
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -170,9 +171,7 @@ class Stop:
             return None
         levels = [statistics.median(losses[i : i + 5]) for i in range(len(losses) - 4)]
         begin = statistics.median(losses[:BLOCK])
-        noise = statistics.median(
-            abs(b - a) for a, b in zip(losses[:BLOCK], losses[1 : BLOCK + 1], strict=True)
-        )
+        noise = statistics.median(abs(b - a) for a, b in pairwise(losses[: BLOCK + 1]))
         rise = levels[-1] - begin
         if rise > max(begin - min(levels), 10 * noise):
             return f"the loss rose {rise:.3g} above its beginning"

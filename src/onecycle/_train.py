@@ -41,6 +41,10 @@ class History:
         rows = [row for row in self.rows if name in row]
         return [row["step"] for row in rows], [row[name] for row in rows]
 
+    def until(self, step: int) -> History:
+        """The rows of the first `step` updates."""
+        return History([row for row in self.rows if row["step"] < step])
+
     def save(self, path: str | Path) -> None:
         """Write the rows as CSV, atomically; blank where a row has no value."""
         columns = list(dict.fromkeys(name for row in self.rows for name in row))

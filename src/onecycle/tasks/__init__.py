@@ -47,7 +47,8 @@ class Task:
             raise ValueError(f"task {self.name} raised {type(error).__name__}: {error}") from error
         if not isinstance(trial, Trial):
             raise ValueError(
-                f"task {self.name} must return a trial, such as onecycle.torch.Trial, got {type(trial).__name__}"
+                f"task {self.name} must return a trial, such as onecycle.torch.Trial, "
+                f"got {type(trial).__name__}"
             )
         return trial
 
@@ -81,8 +82,8 @@ def resolve(reference: str) -> Task:
             module = importlib.import_module(place)
         else:
             raise ValueError(
-                f"task {reference!r} is not known: use one of {', '.join(BUILT_IN)}, path.py, path.py:function "
-                "or package.module:function"
+                f"task {reference!r} is not known: use one of {', '.join(BUILT_IN)}, path.py, "
+                "path.py:function or package.module:function"
             )
     except (FileNotFoundError, ValueError):
         raise
@@ -106,7 +107,8 @@ def _from_file(path: Path) -> Any:
         raise FileNotFoundError(f"task file {path} does not exist")
     name = f"onecycle_task_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that the file's classes can be pickled for loader workers
     sys.path.insert(0, str(path.resolve().parent))

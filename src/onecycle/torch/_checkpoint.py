@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,13 @@ if TYPE_CHECKING:
 FORMAT, VERSION = "onecycle.checkpoint", 1
 
 
-def write(path: str | Path, state: Tree) -> None:
-    """Write `state` to `path`, whole or not at all."""
+def write(path: str | Path, state: Tree, note: Mapping[str, Any]) -> None:
+    """Write `state` and a JSON-like `note` to `path`, whole or not at all."""
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
-    header = json.dumps(
-        {"format": FORMAT, "version": VERSION, "state": _pack(state, tensors)}, allow_nan=False
-    )
+    document = {"format": FORMAT, "version": VERSION, "note": dict(note), "state": _pack(state, tensors)}
+    header = json.dumps(document, allow_nan=False)
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -37,8 +37,8 @@ def write(path: str | Path, state: Tree) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read(path: str | Path, trial: Trial) -> None:
-    """Restore `trial` from `path`.
+def read(path: str | Path, trial: Trial) -> dict[str, Any]:
+    """Restore `trial` from `path`; returns the note that was written with it.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -60,6 +60,7 @@ def read(path: str | Path, trial: Trial) -> None:
         trial.restore(_unpack(document["state"], tensors))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is the state of another model, optimizer or loader: {error}") from error
+    return dict(document["note"])
 
 
 _SKIP = object()

@@ -216,17 +216,17 @@ class Trial:
             self._scaler.load_state_dict(state["scaler"])
         self._stream.put_back(state["data"])
 
-    def write(self, path: str | Path) -> None:
-        """Write `save()` to one safetensors file, atomically."""
-        _checkpoint.write(path, self.save())
+    def write(self, path: str | Path, note: Mapping[str, Any] | None = None) -> None:
+        """Write `save()`, and a JSON-like `note` with it, to one safetensors file, atomically."""
+        _checkpoint.write(path, self.save(), note or {})
 
-    def read(self, path: str | Path) -> None:
-        """Restore what `write` wrote, in this process or another.
+    def read(self, path: str | Path) -> dict[str, Any]:
+        """Restore what `write` wrote, in this process or another; returns its note.
 
         Raises:
             ValueError: the file is no checkpoint, or of another model or optimizer.
         """
-        _checkpoint.read(path, self)
+        return _checkpoint.read(path, self)
 
     # The parts -------------------------------------------------------------------------------------
 

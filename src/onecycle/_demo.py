@@ -1,0 +1,90 @@
+"""`onecycle demo`: the main job end to end on real handwritten digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from onecycle._policies import Policy, one_cycle
+from onecycle._range_test import range_test
+from onecycle._recipe import Recipe
+from onecycle._run_dir import RunDir
+from onecycle._schedules import constant
+from onecycle._train import History, train
+from onecycle.tasks import resolve
+
+DEFAULT_LR = 1e-3  # torch.optim.SGD's own
+
+
+def run(print_: Callable[..., None], out: Path, epochs: int, seed: int, progress: bool) -> None:
+    """Range test, suggestion, 1cycle training and the baseline, with files and figures in `out`."""
+    task = resolve("digits")
+    folder = RunDir(out, "demo", {"task": "digits", "epochs": epochs, "seed": seed})
+    trial = task.trial(seed)
+    curve = range_test(trial, seed=seed, progress=progress)
+    folder.curve("lr", curve)
+    suggestion = curve.suggest()
+    per_epoch = trial.steps_per_epoch  # type: ignore[attr-defined]
+    length = epochs * per_epoch
+    policy = one_cycle(suggestion, length)
+    folder.figure("policy", policy.plot)
+    folder.recipe(
+        Recipe(
+            max_lr=suggestion.max_lr,
+            interval=(suggestion.low, suggestion.high),
+            weight_decay=task.default("weight_decay"),
+            batch_size=task.default("batch_size"),
+            total_steps=length,
+            evidence={"task": "digits", "rule": suggestion.rule, "reason": suggestion.reason, "seed": seed},
+        )
+    )
+    runs = {
+        f"1cycle up to {suggestion.max_lr:.2g}": policy,
+        f"constant {DEFAULT_LR:g}, the default": Policy(length, constant(DEFAULT_LR)),
+    }
+    histories = {
+        name: train(task.trial(seed), values, evaluate_every=per_epoch, progress=progress, title=name)
+        for name, values in runs.items()
+    }
+    for history, name in zip(histories.values(), ("metrics.csv", "baseline.csv"), strict=True):
+        history.save(out / name)
+    folder.figure("training", lambda path: _plot(histories, path))
+    results = {name: _result(history) for name, history in histories.items()}
+    document: dict[str, Any] = {
+        "status": "done",
+        "max_lr": suggestion.max_lr,
+        "low": suggestion.low,
+        "high": suggestion.high,
+        "reason": suggestion.reason,
+        "total_steps": length,
+        "results": results,
+    }
+    folder.finish(**document)
+    print_(
+        document,
+        "Handwritten digits (1,437 images of 8 x 8 to train on, 360 to validate), a small convolutional net",
+        f"1. range test: {len(curve)} mini-batches, {curve.settings['endings'][0]}",
+        f"2. suggestion: max_lr {suggestion.max_lr:.2g}, from {suggestion.low:.2g} to {suggestion.high:.2g}",
+        f"   why: {suggestion.reason}",
+        f"3. {length} updates ({epochs} epochs) with it, and with a plain constant rate:",
+        "",
+        f"   {'':28}{'validation accuracy':>20}{'validation loss':>18}",
+        *(
+            f"   {name:28}{result['accuracy']:>20.1%}{result['val_loss']:>18.4f}"
+            for name, result in results.items()
+        ),
+        "",
+        f"Figures and files: {out}/figures/lr.png, policy.png, training.png; {out}/recipe.toml, metrics.csv",
+        f"Train with the recipe: onecycle train digits --recipe {out}/recipe.toml",
+    )
+
+
+def _result(history: History) -> dict[str, float | None]:
+    return {name: history.last(name) for name in ("accuracy", "val_loss", "loss")}
+
+
+def _plot(histories: dict[str, History], path: Path) -> None:
+    from onecycle.plot import plot_training
+
+    plot_training({name: history.column("accuracy") for name, history in histories.items()}, path)

@@ -1,0 +1,532 @@
+"""The command line: each command calls the public API and prints what came out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from onecycle._errors import Inconclusive
+
+if TYPE_CHECKING:
+    from onecycle._policies import Policy
+    from onecycle._recipe import Recipe
+    from onecycle.tasks import Task
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class Session:
+    """How the present command was called, for what its ending prints."""
+
+    def __init__(self) -> None:
+        self.json = False
+        self.debug = False
+        self.seed = 0
+        self.kept = ""  # said after an interrupt: what was kept and how to go on
+
+    def print(self, document: dict[str, Any], *lines: str) -> None:
+        """Print the JSON document, or the lines, whichever was asked for."""
+        if self.json:
+            from onecycle._files import encode
+
+            click.echo(json.dumps(encode(document), allow_nan=False))
+        else:
+            click.echo("\n".join(lines))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exits with 0, 1 for an honest no, 2 for bad use, 130 where interrupted."""
+    # An idle OpenMP thread that spins slows a small net many times over where cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # A scheduler ends a job with SIGTERM: end as Ctrl-C does, with all finished work kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    session = Session()
+    try:
+        status = cli.main(arguments, "onecycle", standalone_mode=False, obj=session)
+    except (KeyboardInterrupt, click.Abort):
+        status = _end(session, 130, "interrupted", f"interrupted{session.kept}")
+    except Inconclusive as refusal:
+        status = _end(session, 1, "inconclusive", f"no suggestion: {refusal.reason}")
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "onecycle"
+        status = _end(session, 2, "error", f"{error.format_message().rstrip('.')}; see `{where} --help`")
+    except click.ClickException as error:
+        status = _end(session, 2, "error", error.format_message())
+    except Exception as error:  # noqa: BLE001 - the user gets one line, and the rest with --debug
+        if session.debug:
+            traceback.print_exc()
+        status = _end(session, 2, "error", _one_line(error))
+    sys.exit(status or 0)
+
+
+def _end(session: Session, status: int, name: str, text: str) -> int:
+    if session.json:
+        click.echo(json.dumps({"status": name, "reason": text}))
+    click.echo(f"onecycle: {text}", err=True)
+    return status
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return (
+        text
+        if isinstance(error, (ValueError, TypeError, OSError, ImportError))
+        else f"{type(error).__name__}: {text}"
+    )
+
+
+def common(command: F) -> F:
+    """Options of every command; their values are the session's."""
+
+    def note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        setattr(context.find_object(Session), str(parameter.name), value)
+
+    for flag, text in (
+        ("--debug", "Show the traceback of an error."),
+        ("--json", "Print one JSON document, and nothing else, on standard output."),
+    ):
+        option = click.option(flag, is_flag=True, is_eager=True, expose_value=False, callback=note, help=text)
+        command = option(command)
+    seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, expose_value=False,
+                        callback=note, help="Of every random choice.")  # fmt: skip
+    return seed(command)
+
+
+def examples(*lines: str) -> str:
+    """Epilog of a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  $ onecycle {line}" for line in lines)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "demo", "find digits", "suggest curve.csv", "schedule one-cycle --max-lr 0.8 --total-steps 9310"
+    ),
+)
+@click.version_option(package_name="onecycle", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Find the learning rate of a deep network by measurement, and train it with the 1cycle policy.
+
+    Exit status: 0 done, 1 an honest no (the evidence does not tell), 2 bad use, 130 interrupted with
+    all finished work kept.
+    """
+
+
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress.")
+out_option = click.option("--out", type=FOLDER, help="Keep settings, curves, figures and results here.")
+epochs_option = click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Length of training.")
+steps_option = click.option("--steps", type=click.IntRange(1), help="Length of training in updates instead.")
+
+
+# demo ------------------------------------------------------------------------------------------------
+
+
+@cli.command(epilog=examples("demo", "demo --out demo --epochs 10", "demo --json"))
+@click.option("--out", type=FOLDER, default=Path("onecycle-demo"), show_default=True,
+              help="Where figures and files go.")  # fmt: skip
+@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Length of both runs.")
+@quiet_option
+@common
+@click.pass_obj
+def demo(session: Session, out: Path, epochs: int, quiet: bool) -> None:
+    """See it work: range test, suggestion, then 1cycle training on real handwritten digits.
+
+    Beside it, the same net is trained for as many steps at the optimizer's default rate.
+    """
+    from onecycle._demo import run
+
+    run(session.print, out, epochs, session.seed, not quiet)
+
+
+# find ------------------------------------------------------------------------------------------------
+
+
+@cli.command(
+    epilog=examples(
+        "find digits", "find mytask.py --epochs 20 --out found", "find package.module:build --json"
+    )
+)
+@click.argument("task")
+@epochs_option
+@steps_option
+@click.option("--budget", type=float, default=0.2, show_default=True,
+              help="Share of the training's length that may be spent.")  # fmt: skip
+@click.option("--objective", type=click.Choice(["train", "val"]),
+              help="Loss to judge pilots by; default: val where the task has validation data.")  # fmt: skip
+@out_option
+@quiet_option
+@common
+@click.pass_obj
+def find(
+    session: Session,
+    task: str,
+    epochs: float | None,
+    steps: int | None,
+    budget: float,
+    objective: Any,
+    out: Path | None,
+    quiet: bool,
+) -> None:
+    """Find the maximum learning rate for TASK: a range test, then short pilot runs.
+
+    TASK is a built-in name (see `onecycle tasks`), path.py, path.py:function, or
+    package.module:function. A file named here is run as Python code.
+    """
+    from onecycle._find import search
+    from onecycle._run_dir import RunDir
+
+    job, trial, length = _prepare(task, session.seed, epochs, steps)
+    folder = RunDir(
+        out, "find", {"task": task, "seed": session.seed, "total_steps": length, "budget": budget}
+    )
+    if out is not None:
+        session.kept = f"; the curves that were finished are in {out / 'curves'}"
+    try:
+        found = search(
+            trial,
+            total_steps=length,
+            objective=objective,
+            budget=budget,
+            seed=session.seed,
+            progress=not quiet,
+            on_curve=lambda curve: folder.curve("lr", curve),
+        )
+    except Inconclusive as refusal:
+        folder.finish("inconclusive", reason=refusal.reason)
+        raise
+    suggestion = found.suggestion
+    pilots = [{"max_lr": p.max_lr, "steps": p.steps, "loss": p.loss} for p in found.pilots]
+    recipe = _recipe(job, suggestion, length, session.seed, cost=found.cost, pilots=pilots)
+    folder.recipe(recipe)
+    document = {
+        "status": "done",
+        "task": task,
+        "total_steps": length,
+        "max_lr": suggestion.max_lr,
+        "low": suggestion.low,
+        "high": suggestion.high,
+        "rule": suggestion.rule,
+        "reason": suggestion.reason,
+        "pilots": pilots,
+        "cost": found.cost,
+    }
+    folder.finish(**document)
+    lines = [
+        f"max_lr {suggestion.max_lr:.3g}  (as good from {suggestion.low:.2g} to {suggestion.high:.2g})",
+        f"why: {suggestion.reason}",
+        f"cost: {found.cost} updates, for a training of {length}",
+    ]
+    if out is not None:
+        lines += [f"train with it: onecycle train {task} --recipe {out / 'recipe.toml'}"]
+    session.print(document, *lines)
+
+
+def _recipe(job: Task, suggestion: Any, length: int, seed: int, **evidence: Any) -> Recipe:
+    from onecycle._range_test import versions
+    from onecycle._recipe import Recipe
+
+    return Recipe(
+        max_lr=suggestion.max_lr,
+        interval=(suggestion.low, suggestion.high),
+        weight_decay=job.default("weight_decay"),
+        batch_size=job.default("batch_size"),
+        total_steps=length,
+        evidence={
+            "task": job.name,
+            "rule": suggestion.rule,
+            "reason": suggestion.reason,
+            "seed": seed,
+            "versions": versions(),
+            **evidence,
+        },
+    )
+
+
+def _prepare(reference: str, seed: int, epochs: float | None, steps: int | None, **settings: Any) -> Any:
+    """The task, a fresh trial of it, and the length of training in updates."""
+    from onecycle.tasks import resolve
+
+    if epochs is not None and steps is not None:
+        raise click.UsageError("--epochs and --steps say the same thing: give one")
+    job = resolve(reference)
+    trial = job.trial(seed, **settings)
+    return job, trial, steps if steps is not None else _updates(job, trial, epochs)
+
+
+def _updates(job: Task, trial: Any, epochs: float | None) -> int:
+    per_epoch = getattr(trial, "steps_per_epoch", None)
+    if per_epoch is None:
+        raise ValueError(f"task {job.name} does not say how many steps an epoch has: give --steps")
+    return max(round((job.epochs if epochs is None else epochs) * per_epoch), 1)
+
+
+# train -----------------------------------------------------------------------------------------------
+
+
+@cli.command(epilog=examples("train digits --recipe found/recipe.toml --out trained",
+                             "train digits --recipe found/recipe.toml --out trained --resume"))  # fmt: skip
+@click.argument("task")
+@click.option("--recipe", "recipe_file", type=FILE, required=True, help="What `find` wrote, or you.")
+@epochs_option
+@steps_option
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
+@out_option
+@quiet_option
+@common
+@click.pass_obj
+def train(
+    session: Session,
+    task: str,
+    recipe_file: Path,
+    epochs: float | None,
+    steps: int | None,
+    resume: bool,
+    out: Path | None,
+    quiet: bool,
+) -> None:
+    """Train TASK by a recipe with the 1cycle policy, with a checkpoint after each epoch."""
+    from onecycle._recipe import Recipe
+    from onecycle._run_dir import RunDir
+    from onecycle._train import History
+    from onecycle._train import train as run
+
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out, the folder that the run was kept in")
+    recipe = Recipe.load(recipe_file)
+    if recipe.total_steps is not None and epochs is None and steps is None:
+        steps = recipe.total_steps
+    _, trial, length = _prepare(
+        task, session.seed, epochs, steps, batch_size=recipe.batch_size, weight_decay=recipe.weight_decay
+    )
+    policy = recipe.policy(length)
+    checkpoint = None if out is None else out / "checkpoint.safetensors"
+    history, start = History(), 0
+    if resume:
+        if checkpoint is None or not checkpoint.is_file():
+            raise FileNotFoundError(f"checkpoint {checkpoint} does not exist: train without --resume first")
+        start = int(trial.read(checkpoint)["step"])
+        assert out is not None
+        history = History.load(out / "metrics.csv").until(start)
+    folder = RunDir(
+        out, "train", {"task": task, "seed": session.seed, "total_steps": length, "recipe": str(recipe_file)}
+    )
+
+    def keep(record: History) -> None:
+        step = int(record.rows[-1]["step"]) + 1
+        if out is not None and checkpoint is not None and hasattr(trial, "write"):
+            record.save(out / "metrics.csv")
+            trial.write(checkpoint, {"step": step, "policy": policy.to_json(), "seed": session.seed})
+            session.kept = f"; kept up to step {step} of {length} in {out}: go on with --resume"
+
+    history = run(
+        trial,
+        policy,
+        start_step=start,
+        evaluate_every=getattr(trial, "steps_per_epoch", None),
+        after_evaluation=keep,
+        history=history,
+        progress=not quiet,
+        title=f"training {task}",
+    )
+    if out is not None:
+        history.save(out / "metrics.csv")
+    results = {name: history.last(name) for name in ("loss", "val_loss", *getattr(trial, "metrics", {}))}
+    document = {
+        "status": "diverged" if history.diverged else "done",
+        "task": task,
+        "total_steps": length,
+        **results,
+    }
+    folder.finish(**document)
+    if history.diverged:
+        raise Inconclusive(
+            f"the loss was not finite at step {len(history.rows) - 1} of {length}: "
+            f"lower max_lr in {recipe_file}"
+        )
+    session.print(
+        document,
+        f"trained {task} for {length} updates: "
+        + ", ".join(f"{name} {value:.4g}" for name, value in results.items() if value is not None),
+    )
+
+
+# suggest ---------------------------------------------------------------------------------------------
+
+
+@cli.command(epilog=examples("suggest curve.csv", "suggest metrics.csv --plot curve.png",
+                             "suggest log.csv --lr eta --loss nll --rule valley"))  # fmt: skip
+@click.argument("file", type=FILE)
+@click.option("--rule", help="A rule by name, such as valley; default: this library's own.")
+@click.option("--lr", "value", metavar="COLUMN", help="Column of the rate, where it is not found by itself.")
+@click.option("--loss", metavar="COLUMN", help="Column of the loss, where it is not found by itself.")
+@click.option("--plot", type=FILE, help="Draw the curve with the suggestion into this file.")
+@common
+@click.pass_obj
+def suggest(
+    session: Session,
+    file: Path,
+    rule: str | None,
+    value: str | None,
+    loss: str | None,
+    plot: Path | None,
+) -> None:
+    """Read a curve from any tool: this library's JSON, a CSV log, or Hugging Face's trainer_state.json."""
+    from onecycle._curve import Curve
+
+    curve = Curve.from_csv(file, value=value, loss=loss) if value or loss else Curve.read(file)
+    try:
+        found = curve.suggest(rule)
+    finally:
+        if plot is not None:
+            curve.plot(plot)
+    session.print(
+        {
+            "status": "done",
+            "max_lr": found.value,
+            "low": found.low,
+            "high": found.high,
+            "rule": found.rule,
+            "reason": found.reason,
+            "points": len(curve),
+        },
+        f"max_lr {found.value:.3g}  (from {found.low:.2g} to {found.high:.2g}, by rule {found.rule})",
+        f"why: {found.reason}",
+    )
+
+
+# schedule --------------------------------------------------------------------------------------------
+
+
+@cli.group()
+def schedule() -> None:
+    """Show a policy as numbers or as a figure."""
+
+
+def momentum_option(default: tuple[float, float] | None) -> Callable[[F], F]:
+    """Range of the momentum, which both policies take."""
+    return click.option("--momentum", type=(float, float), default=default, metavar="HIGH LOW",
+                        show_default=default is not None, help="Range of the momentum.")  # fmt: skip
+
+
+plot_option = click.option("--plot", type=FILE, help="Draw the policy into this file.")
+csv_option = click.option(
+    "--csv", "csv_file", type=FILE, help="Write the values of every step into this file."
+)
+
+
+@schedule.command(
+    "one-cycle", epilog=examples("schedule one-cycle --max-lr 0.8 --total-steps 9310 --plot policy.png")
+)
+@click.option("--max-lr", type=float, required=True, help="Rate at the peak.")
+@click.option("--total-steps", type=int, required=True, help="Updates in all.")
+@click.option("--min-lr", type=float, help="Rate at both ends of the cycle; default: a tenth of the peak.")
+@click.option("--final-lr", type=float, help="Rate of the last update.")
+@click.option("--tail", type=float, default=0.1, show_default=True, help="Share of the last stretch.")
+@click.option("--peak", type=float, default=0.5, show_default=True, help="Place of the peak in the cycle.")
+@momentum_option((0.95, 0.85))
+@click.option("--shape", type=click.Choice(["linear", "cosine"]), default="linear", show_default=True)
+@click.option("--form", type=click.Choice(["paper", "logs", "to_zero"]), default="paper", show_default=True)
+@plot_option
+@csv_option
+@common
+@click.pass_obj
+def one_cycle_command(session: Session, plot: Path | None, csv_file: Path | None, **arguments: Any) -> None:
+    """The 1cycle policy (Smith 2018, arXiv 1803.09820)."""
+    from onecycle._policies import one_cycle
+
+    policy = one_cycle(arguments.pop("max_lr"), arguments.pop("total_steps"), **arguments)
+    _show(session, policy, policy.total_steps, plot, csv_file)
+
+
+@schedule.command("cyclical", epilog=examples("schedule cyclical --base-lr 0.1 --max-lr 0.8 --step-size 2000 "
+                                              "--total-steps 8000"))  # fmt: skip
+@click.option("--base-lr", type=float, required=True, help="Rate at the ends of each cycle.")
+@click.option("--max-lr", type=float, required=True, help="Rate at the top of the first cycle.")
+@click.option("--step-size", type=int, required=True, help="Updates from base to top.")
+@click.option("--step-size-down", type=int, help="Updates from top to base; default: --step-size.")
+@click.option("--mode", type=click.Choice(["triangular", "triangular2", "exp_range"]), default="triangular",
+              show_default=True)  # fmt: skip
+@click.option("--gamma", type=float, default=1.0, show_default=True, help="Factor a step of exp_range.")
+@momentum_option(None)
+@click.option("--total-steps", type=int, help="Updates in all; default: without end.")
+@plot_option
+@csv_option
+@common
+@click.pass_obj
+def cyclical_command(session: Session, plot: Path | None, csv_file: Path | None, **arguments: Any) -> None:
+    """Cyclical rates (Smith 2015, arXiv 1506.01186)."""
+    from onecycle._policies import cyclical
+
+    policy = cyclical(
+        arguments.pop("base_lr"), arguments.pop("max_lr"), arguments.pop("step_size"), **arguments
+    )
+    cycle = arguments["step_size_down"] or 0
+    _show(session, policy, policy.total_steps or 4 * cycle or None, plot, csv_file)
+
+
+def _show(
+    session: Session, policy: Policy, length: int | None, plot: Path | None, csv_file: Path | None
+) -> None:
+    import numpy as np
+
+    from onecycle._files import write_file
+
+    steps = np.arange(length)
+    values = policy(steps)
+    if plot is not None:
+        policy.plot(plot)
+    if csv_file is not None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["step", *values])
+        writer.writerows(zip(steps.tolist(), *(v.tolist() for v in values.values()), strict=True))
+        write_file(csv_file, text.getvalue())
+    marks = sorted(
+        {0, int(np.argmax(values["lr"])), *(round(q * (len(steps) - 1)) for q in (0.25, 0.5, 0.75, 1))}
+    )
+    lines = ["".join(name.rjust(12) for name in ("step", *values))]
+    lines += ["".join([str(i).rjust(12), *(f"{v[i]:.5g}".rjust(12) for v in values.values())]) for i in marks]
+    session.print({"status": "done", "policy": json.loads(policy.to_json())}, *lines)
+
+
+# the rest --------------------------------------------------------------------------------------------
+
+
+@cli.command(epilog=examples("tasks"))
+@common
+@click.pass_obj
+def tasks(session: Session) -> None:
+    """List the built-in tasks."""
+    from onecycle.tasks import BUILT_IN
+
+    session.print(
+        {"status": "done", "tasks": BUILT_IN}, *(f"{name:12}{text}" for name, text in BUILT_IN.items())
+    )
+
+
+@cli.command(epilog=examples("completion bash >> ~/.bashrc"))
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes commands and options in SHELL."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "onecycle", "_ONECYCLE_COMPLETE").source())
+
+
+if __name__ == "__main__":
+    main()
