@@ -85,6 +85,10 @@ def _result(history: History) -> dict[str, float | None]:
 
 
 def _plot(histories: dict[str, History], path: Path) -> None:
-    from onecycle.plot import plot_training
+    from onecycle.plot import plot_lines
 
-    plot_training({name: history.column("accuracy") for name, history in histories.items()}, path)
+    plot_lines(
+        {name: history.column("accuracy") for name, history in histories.items()},
+        path,
+        ylabel="validation accuracy",
+    )

@@ -33,6 +33,9 @@ class Recipe:
         total_steps: optimizer updates; None: to be given to `policy`.
         form: of the 1cycle policy, see `one_cycle`.
         evidence: JSON-like facts that it rests on: task, curves, pilots, seeds, versions, cost.
+
+    Raises:
+        ValueError: a value is out of its range; the message names it.
     """
 
     max_lr: float
@@ -44,6 +47,17 @@ class Recipe:
     total_steps: int | None = None
     form: Form = "paper"
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.weight_decay is not None and not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
+        for name in ("batch_size", "total_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be a whole number >= 1, got {value}")
+        if self.interval is not None and len(self.interval) != 2:
+            raise ValueError(f"interval must be (low, high), got {self.interval}")
+        self.policy(self.total_steps or 1)
 
     def policy(self, total_steps: int | None = None) -> Policy:
         """The 1cycle policy over `total_steps`, or over the recipe's own length.
@@ -98,12 +112,10 @@ class Recipe:
         for name in ("interval", "momentum"):
             if isinstance(document.get(name), list):
                 document[name] = tuple(document[name])
-        recipe = cls(**document)
         try:
-            recipe.policy(recipe.total_steps or 1)
+            return cls(**document)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
-        return recipe
 
 
 _KINDS: dict[str, tuple[type, ...]] = {

@@ -448,7 +448,7 @@ def one_cycle_command(session: Session, plot: Path | None, csv_file: Path | None
     from onecycle._policies import one_cycle
 
     policy = one_cycle(arguments.pop("max_lr"), arguments.pop("total_steps"), **arguments)
-    _show(session, policy, policy.total_steps, plot, csv_file)
+    _show(session, policy, policy.total_steps or 1, plot, csv_file)
 
 
 @schedule.command("cyclical", epilog=examples("schedule cyclical --base-lr 0.1 --max-lr 0.8 --step-size 2000 "
@@ -470,16 +470,13 @@ def cyclical_command(session: Session, plot: Path | None, csv_file: Path | None,
     """Cyclical rates (Smith 2015, arXiv 1506.01186)."""
     from onecycle._policies import cyclical
 
-    policy = cyclical(
-        arguments.pop("base_lr"), arguments.pop("max_lr"), arguments.pop("step_size"), **arguments
-    )
-    cycle = arguments["step_size_down"] or 0
-    _show(session, policy, policy.total_steps or 4 * cycle or None, plot, csv_file)
+    base, top, up = (arguments.pop(name) for name in ("base_lr", "max_lr", "step_size"))
+    policy = cyclical(base, top, up, **arguments)
+    two_cycles = 2 * (up + (arguments["step_size_down"] or up))
+    _show(session, policy, policy.total_steps or two_cycles, plot, csv_file)
 
 
-def _show(
-    session: Session, policy: Policy, length: int | None, plot: Path | None, csv_file: Path | None
-) -> None:
+def _show(session: Session, policy: Policy, length: int, plot: Path | None, csv_file: Path | None) -> None:
     import numpy as np
 
     from onecycle._files import write_file

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import onecycle as oc
+from fakes import Quadratic, same
+from onecycle._find import PILOTS, SHORTEST, SWEEP, Pilot, _read_pilots, search
+
+
+def test_a_small_budget_is_all_sweep() -> None:
+    trial = Quadratic(noise=0.01)
+    found = search(trial, total_steps=500, budget=0.2)
+    assert found.pilots == ()
+    assert found.suggestion.rule != "pilots"
+    assert found.cost == len(trial.used) == len(found.curve) <= 100
+
+
+def test_pilots_run_half_a_decade_apart_within_the_budget() -> None:
+    trial = Quadratic(noise=0.01)
+    found = search(trial, total_steps=10_000, budget=0.1)
+    assert len(found.pilots) == PILOTS
+    rates = [pilot.max_lr for pilot in found.pilots]
+    assert [math.log10(a / b) for a, b in pairwise(rates)] == pytest.approx([0.5] * 3)
+    assert found.cost == len(trial.used) <= 1000
+    assert found.cost > 950
+    assert found.suggestion.rule == "pilots"
+    assert found.suggestion.low <= found.suggestion.max_lr <= found.suggestion.high
+
+
+def test_each_pilot_is_a_1cycle_run_from_the_same_state() -> None:
+    trial = Quadratic(noise=0.01)
+    found = search(trial, total_steps=10_000, budget=0.1, seed=7)
+    steps = found.pilots[0].steps
+    used = trial.used[len(found.curve) :]
+    for i, pilot in enumerate(found.pilots):
+        policy = oc.one_cycle(pilot.max_lr, steps)
+        assert [u["lr"] for u in used[i * steps : (i + 1) * steps]] == [policy(k)["lr"] for k in range(steps)]
+    alone = Quadratic(noise=0.01)
+    alone.seed(7)
+    history = oc.train(alone, oc.one_cycle(found.pilots[1].max_lr, steps))
+    tail = [row["loss"] for row in history.rows[-(steps // 10) :]]
+    assert found.pilots[1].loss == pytest.approx(sum(tail) / len(tail))
+
+
+def test_the_trial_is_as_it_was() -> None:
+    trial = Quadratic(noise=0.01, val=True)
+    trial.step()
+    before = trial.save()
+    search(trial, total_steps=10_000, budget=0.1)
+    assert same(trial.state, before)
+
+
+def test_the_trial_is_as_it_was_after_an_error_in_a_pilot() -> None:
+    calls = 0
+
+    def fail(step: int) -> None:  # noqa: ARG001
+        nonlocal calls
+        calls += 1
+        if calls == 500:
+            raise RuntimeError("out of memory")
+
+    trial = Quadratic(noise=0.01, fail=fail)
+    before = trial.save()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        search(trial, total_steps=10_000, budget=0.1)
+    assert same(trial.state, before)
+
+
+def test_validation_loss_decides_where_there_is_one() -> None:
+    found = search(Quadratic(noise=0.01, val=True), total_steps=10_000, budget=0.1)
+    by_training = search(Quadratic(noise=0.01, val=True), total_steps=10_000, budget=0.1, objective="train")
+    assert [p.loss for p in found.pilots] != [p.loss for p in by_training.pilots]
+    assert min(p.loss for p in found.pilots) >= 0
+
+
+def test_validation_loss_cannot_decide_where_there_is_none() -> None:
+    with pytest.raises(ValueError, match=r"^objective 'val' needs a val_loader, and the trial has none$"):
+        search(Quadratic(noise=0.01), total_steps=10_000, budget=0.1, objective="val")
+
+
+def test_the_curve_is_handed_over_before_the_pilots_run() -> None:
+    seen: list[Any] = []
+    trial = Quadratic(noise=0.01)
+    found = search(
+        trial,
+        total_steps=10_000,
+        budget=0.1,
+        on_curve=lambda curve: seen.append((curve, len(trial.used))),
+    )
+    assert seen == [(found.curve, len(found.curve))]
+
+
+def test_same_seed_same_answer() -> None:
+    def suggestion(seed: int) -> oc.Suggestion:
+        return oc.find_lr(Quadratic(noise=0.3), total_steps=10_000, budget=0.1, seed=seed)
+
+    assert suggestion(1) == suggestion(1)
+
+
+def test_a_flat_curve_is_refused() -> None:
+    trial = Quadratic()
+    trial.step = lambda: 1.0  # type: ignore[method-assign]
+    with pytest.raises(oc.Inconclusive):
+        oc.find_lr(trial, total_steps=10_000)
+
+
+def test_pilots_are_run_only_where_they_are_long_enough_to_tell() -> None:
+    least = SWEEP + PILOTS * SHORTEST
+    assert search(Quadratic(noise=0.01), total_steps=least, budget=1.0).pilots
+    assert not search(Quadratic(noise=0.01), total_steps=least // 2, budget=1.0).pilots
+
+
+def pilots(*losses: float) -> tuple[Pilot, ...]:
+    return tuple(Pilot(10 ** (-0.5 * i), 100, loss) for i, loss in enumerate(losses))
+
+
+def test_the_vertex_of_the_parabola_is_read() -> None:
+    # loss = (log10 lr + 0.6)**2 at log10 lr = 0, -0.5, -1, -1.5: its least is at -0.6
+    losses = [(-0.5 * i + 0.6) ** 2 for i in range(4)]
+    suggestion = _read_pilots(pilots(*losses), 10.0, 1000)
+    assert math.log10(suggestion.max_lr) == pytest.approx(-0.6)
+
+
+def test_an_edge_is_taken_as_it_is() -> None:
+    assert _read_pilots(pilots(0.1, 0.2, 0.3, 0.4), 2.0, 1000).max_lr == pytest.approx(1.0)
+    assert _read_pilots(pilots(0.4, 0.3, 0.2, 0.1), 2.0, 1000).max_lr == pytest.approx(10**-1.5)
+
+
+def test_diverged_pilots_are_left_out() -> None:
+    suggestion = _read_pilots(pilots(math.inf, math.inf, 0.2, 0.3), 2.0, 1000)
+    assert suggestion.max_lr == pytest.approx(0.1)
+
+
+def test_the_interval_holds_every_rate_that_is_nearly_as_good() -> None:
+    # within 5 % of the fall from 2.0 to 0.10, so up to 0.195
+    suggestion = _read_pilots(pilots(0.19, 0.10, 0.18, 0.3), 2.0, 1000)
+    assert suggestion.low == pytest.approx(0.1)
+    assert suggestion.high == pytest.approx(1.0)
+
+
+def test_the_reason_says_what_was_tried() -> None:
+    assert _read_pilots(pilots(0.1, 0.2, 0.3, 0.4), 2.0, 1000).reason == (
+        "of 4 1cycle pilots of 100 updates, 10% of the length, the one at 1 ended lowest, "
+        "with loss 0.1 from 2"
+    )
+
+
+def test_pilots_that_do_not_train_are_refused() -> None:
+    message = r"^none of 4 pilots of 100 updates ended below the loss it began with, 2: give a larger budget"
+    for losses in ([2.0, 2.1, 2.2, 2.3], [math.inf] * 4):
+        with pytest.raises(oc.Inconclusive, match=message):
+            _read_pilots(pilots(*losses), 2.0, 1000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"total_steps": 0}, r"^total_steps must be >= 1, got 0$"),
+        ({"budget": 0.0}, r"^budget must allow for a sweep of 10 updates, got 0 of total_steps=1000"),
+        ({"budget": -1.0}, r"^budget must allow for a sweep of 10 updates, got -1 of total_steps=1000"),
+        ({"budget": math.nan}, r"^budget must allow for a sweep of 10 updates, got nan of total_steps=1000"),
+        ({"objective": "test"}, r"^objective must be 'train', 'val' or None, got 'test'$"),
+    ],
+)
+def test_bad_input_is_named(arguments: dict[str, Any], message: str) -> None:
+    trial = Quadratic()
+    with pytest.raises(ValueError, match=message):
+        oc.find_lr(trial, **{"total_steps": 1000, **arguments})
+    assert trial.used == []
