@@ -162,9 +162,7 @@ class Piecewise(ClosedForm):
             return float(self.values[-1])
         start, end = self.steps[after - 1], self.steps[after]
         part = (step - start) / (end - start)
-        return float(
-            _between(self.values[after - 1], self.values[after], part, self.shapes[after - 1], math.cos)
-        )
+        return float(_between(self.values[after - 1], self.values[after], part, self.shapes[after - 1], math))
 
     def _many(self, steps: Array) -> Array:
         after = np.searchsorted(np.asarray(self.steps, np.float64), steps, side="right")
@@ -174,7 +172,7 @@ class Piecewise(ClosedForm):
             inside = after == i
             if inside.any():
                 part = (steps[inside] - self.steps[i - 1]) / (self.steps[i] - self.steps[i - 1])
-                out[inside] = _between(self.values[i - 1], self.values[i], part, shape, np.cos)
+                out[inside] = _between(self.values[i - 1], self.values[i], part, shape, np)
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -307,11 +305,12 @@ def read_json(text: str) -> Any:
         raise ValueError(f"this is no JSON: {error}") from error
 
 
-def _between(a: float, b: float, part: Any, shape: Shape, cos: Callable[[Any], Any]) -> Any:
-    """From `a` at part 0 to `b` at part 1."""
+def _between(a: float, b: float, part: Any, shape: Shape, lib: Any) -> Any:
+    """From `a` at part 0 to `b` at part 1, with the sine and cosine of `lib`."""
     if shape == "cosine":
-        # cos² rather than (1 + cos) / 2: no cancellation near b.
-        return b + (a - b) * cos(part * (math.pi / 2)) ** 2
+        # Squares rather than (1 + cos) / 2: no cancellation where one end is tiny.
+        angle = part * (math.pi / 2)
+        return a * lib.cos(angle) ** 2 + b * lib.sin(angle) ** 2
     if shape == "exponential":
         return a * (b / a) ** part
     return a + (b - a) * part
@@ -319,7 +318,7 @@ def _between(a: float, b: float, part: Any, shape: Shape, cos: Callable[[Any], A
 
 def _number(name: str, value: object) -> float:
     """`value`, a finite number of any library, as Python's own int or float."""
-    if isinstance(value, Real) and not isinstance(value, bool):
+    if not isinstance(value, bool) and isinstance(value, Real):
         number = int(value) if isinstance(value, Integral) else float(value)
         if abs(number) <= sys.float_info.max:
             return number
