@@ -187,6 +187,7 @@ def test_a_last_stretch_of_one_update() -> None:
 )
 def test_peak_places_the_maximum(peak: float, lr: list[float]) -> None:
     assert values(one_cycle(1.0, 5, min_lr=0.5, tail=0, peak=peak).lr, 5) == close(lr)
+    assert values(one_cycle(1.0, 2, min_lr=0.5, tail=0, peak=peak).lr, 2) == [1.0, 0.5]
 
 
 def test_momentum_may_be_one_constant_or_left_alone() -> None:
@@ -655,6 +656,12 @@ def test_policies_are_equal_by_value_and_frozen() -> None:
     assert len({one_cycle(1, 10), one_cycle(1.0, 10), one_cycle(1, 11), cyclical(0, 1, 4)}) == 3
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(one_cycle(1, 10), "lr", None)  # noqa: B010
+
+
+def test_a_length_of_any_library_becomes_an_int() -> None:
+    policy = Policy(np.int64(5), constant(1))  # type: ignore[arg-type]
+    assert type(policy.total_steps) is int
+    assert Policy.from_json(policy.to_json()) == policy
 
 
 @pytest.mark.parametrize("total", [0, -1, 2.5, "9", False])

@@ -99,6 +99,15 @@ def test_sweeps_hit_both_ends_exactly_and_hold(schedule: Piecewise) -> None:
     assert schedule(6.99) < 3
 
 
+def test_a_constant_is_one_knot() -> None:
+    assert constant(0.5) == Piecewise((0,), (0.5,))
+
+
+def test_a_peak_between_steps_is_hit_exactly() -> None:
+    assert Cycle(0, 1, 0.1, 0.2)(0.1) == 1
+    assert Cycle(0, 1, 0.1, 0.2)(np.array([0.1])).tolist() == [1]
+
+
 def test_between_steps() -> None:
     assert linear(0, 1, 4)(0.5) == 0.125
     assert Cycle(0, 1, 4, 4)(4.5) == 0.875

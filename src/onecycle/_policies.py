@@ -106,7 +106,7 @@ class Policy:
                     f"{name} is {schedule!r}, which JSON cannot hold: use this library's schedules"
                 )
             document[name] = schedule.to_dict()
-        return json.dumps(document, allow_nan=False)
+        return json.dumps(document)
 
     @staticmethod
     def from_json(text: str) -> Policy:
@@ -209,7 +209,7 @@ class _OneCycle:
         return Policy(
             steps,
             Piecewise.through(knots, shape),
-            _counter_cycle(momentum, (0, up, cycle), shape),
+            _counter_cycle(momentum, up, cycle, shape),
         )
 
     def from_torch(
@@ -290,15 +290,13 @@ class _OneCycle:
         pct_start = _share("pct_start", pct_start)
         if moms is not None and not (isinstance(moms, (tuple, list)) and len(moms) == 3):
             raise ValueError(f"moms must be (start, middle, end) or None, got {moms!r}")
-        places = (0, pct_start * steps, steps)
-        rates = (top / _rate("div", div), top, top / _rate("div_final", div_final))
-        return Policy(
-            steps,
-            Piecewise.through(zip(places, rates, strict=True), "cosine"),
-            None
-            if moms is None
-            else Piecewise.through(zip(places, (_real("moms", m) for m in moms), strict=True), "cosine"),
-        )
+        peak = pct_start * steps
+        start, end = top / _rate("div", div), top / _rate("div_final", div_final)
+        momentum = None
+        if moms is not None:
+            first, middle, last = (_real("moms", m) for m in moms)
+            momentum = Piecewise.through([(0, first), (peak, middle), (steps, last)], "cosine")
+        return Policy(steps, Piecewise.through([(0, start), (peak, top), (steps, end)], "cosine"), momentum)
 
 
 class _Cyclical:
@@ -398,15 +396,15 @@ one_cycle = _OneCycle()
 cyclical = _Cyclical()
 
 
-def _counter_cycle(momentum: Momentum, steps: tuple[int, int, int], shape: Shape) -> Schedule | None:
-    """Momentum from high to low and back at three `steps`, or constant, or None."""
+def _counter_cycle(momentum: Momentum, up: int, end: int, shape: Shape) -> Schedule | None:
+    """Momentum from high to low at step `up` and back at step `end`, or constant, or None."""
     pair = _momentum(momentum)
     if pair is None:
         return None
     high, low = pair
-    return (
-        Piecewise.through(zip(steps, (high, low, high), strict=True), shape) if low < high else constant(high)
-    )
+    if low == high:
+        return constant(high)
+    return Piecewise.through([(0, high), (up, low), (end, high)], shape)
 
 
 def _momentum(momentum: Momentum) -> tuple[float, float] | None:

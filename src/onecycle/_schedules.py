@@ -88,7 +88,7 @@ class ClosedForm(ABC):
 
     def to_json(self) -> str:
         """One JSON document that `from_json` turns back into an equal schedule."""
-        return json.dumps(self.to_dict(), allow_nan=False)
+        return json.dumps(self.to_dict())
 
     @staticmethod
     def from_json(text: str) -> Piecewise | Cycle:
@@ -165,7 +165,7 @@ class Piecewise(ClosedForm):
         return float(_between(self.values[after - 1], self.values[after], part, self.shapes[after - 1], math))
 
     def _many(self, steps: Array) -> Array:
-        after = np.searchsorted(np.asarray(self.steps, np.float64), steps, side="right")
+        after = np.searchsorted(self.steps, steps, side="right")
         out = np.full(steps.shape, self.values[-1], np.float64)
         out[after == 0] = self.values[0]
         for i, shape in enumerate(self.shapes, start=1):
