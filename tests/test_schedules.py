@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from onecycle import Cycle, Piecewise, constant, cosine, exponential, linear
@@ -210,6 +210,7 @@ def cycles(draw: st.DrawFn) -> Cycle:
     )
 
 
+@settings(deadline=None)
 @given(piecewises() | cycles(), st.lists(st.integers(0, 100), max_size=12), st.booleans())
 @example(constant(1.0), [], True)
 def test_many_steps_give_what_each_gives_alone(schedule: ClosedForm, steps: list[int], square: bool) -> None:
@@ -220,6 +221,7 @@ def test_many_steps_give_what_each_gives_alone(schedule: ClosedForm, steps: list
     np.testing.assert_allclose(schedule(array), alone, rtol=1e-13)
 
 
+@settings(deadline=None)
 @given(piecewises() | cycles(), st.integers(0, FAR))
 def test_values_stay_between_the_extremes(schedule: Piecewise | Cycle, step: int) -> None:
     ends = schedule.values if isinstance(schedule, Piecewise) else (schedule.start, schedule.peak)
@@ -227,6 +229,7 @@ def test_values_stay_between_the_extremes(schedule: Piecewise | Cycle, step: int
     assert min(ends) - ulps <= schedule(step) <= max(ends) + ulps
 
 
+@settings(deadline=None)
 @given(piecewises() | cycles())
 def test_json_and_dict_round_trips_are_equal(schedule: Piecewise | Cycle) -> None:
     again = ClosedForm.from_json(schedule.to_json())
@@ -392,6 +395,7 @@ json_values = st.recursive(
 FIELDS = ["steps", "values", "shapes", "start", "peak", "up", "down", "mode", "gamma", "per", "last", "x"]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["piecewise", "cycle"]), st.dictionaries(st.sampled_from(FIELDS), json_values))
 def test_garbage_gives_a_schedule_or_a_value_error(kind: str, fields: dict[str, Any]) -> None:
     whole = {"start": 0, "peak": 1, "up": 2, "down": 2} if kind == "cycle" else {"steps": [0], "values": [1]}

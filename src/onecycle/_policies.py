@@ -195,8 +195,8 @@ class _OneCycle:
         if form not in ("paper", "logs", "to_zero"):
             raise ValueError(f"form must be 'paper', 'logs' or 'to_zero', got {form!r}")
 
-        stretch = 0 if form == "to_zero" else round(tail * steps)
         last = steps - 1
+        stretch = 0 if form == "to_zero" else min(round(tail * steps), last)
         cycle = steps - stretch if stretch else last
         up = min(round(peak * cycle), max(cycle - 1, 0))
         knots = [(0, low), (up, top)]
