@@ -7,11 +7,22 @@ import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, overload
 
 import numpy.typing as npt
 
-from onecycle._schedules import Array, ClosedForm, Cycle, Mode, Piecewise, Schedule, Shape, constant
+from onecycle._schedules import (
+    Array,
+    ClosedForm,
+    Cycle,
+    Mode,
+    Piecewise,
+    Schedule,
+    Shape,
+    constant,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +106,7 @@ class Policy:
                     f"{name} is {schedule!r}, which JSON cannot hold: use this library's schedules"
                 )
             document[name] = schedule.to_dict()
-        return json.dumps(document, allow_nan=False)
+        return json.dumps(document)
 
     @staticmethod
     def from_json(text: str) -> Policy:
@@ -104,20 +115,26 @@ class Policy:
         Raises:
             ValueError: `text` is no policy; the message names what is wrong with it.
         """
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"this is no JSON: {error}") from error
+        document = read_json(text)
         if not isinstance(document, dict) or document.get("format") != "onecycle.policy":
             raise ValueError('this JSON is no policy: its "format" is not "onecycle.policy"')
         if document.get("version") != 1:
             raise ValueError(
-                f"policy version {document.get('version')!r} is unknown to this release: upgrade onecycle"
+                f"policy version must be 1, got {brief(document.get('version'))}: "
+                "a file of a newer version needs a newer onecycle"
             )
-        schedules: dict[str, Any] = {
-            name: ClosedForm.from_dict(document[name]) for name in HYPERS if name in document
-        }
-        return Policy(document.get("total_steps"), **schedules)
+        if "total_steps" not in document:
+            raise ValueError("a policy needs the field total_steps: null where it is without end")
+        if unknown := document.keys() - {"format", "version", "total_steps", *HYPERS}:
+            raise ValueError(f"a policy has no field {brief(min(unknown))}")
+        schedules: dict[str, Any] = {}
+        for name in HYPERS:
+            if name in document:
+                try:
+                    schedules[name] = ClosedForm.from_dict(document[name])
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+        return Policy(document["total_steps"], **schedules)
 
 
 class _OneCycle:
@@ -125,7 +142,9 @@ class _OneCycle:
 
     Smith 2018 (arXiv 1803.09820), section 4.1, and Smith & Topin 2017 (arXiv 1708.07120). Step 0 has
     `min_lr`, the peak step has exactly `max_lr`, and the last update, step `total_steps - 1`, exactly
-    `final_lr`, which holds from there on.
+    `final_lr`, which holds from there on. Where `tail` leaves no whole step for the last stretch,
+    form "paper" ends on `min_lr` instead. In two steps the first has `max_lr`; one step has the last
+    rate only.
 
     Args:
         max_lr: learning rate at the peak, > 0; a `Suggestion` does.
@@ -168,19 +187,18 @@ class _OneCycle:
         end = low / (1000 if form == "logs" else 100) if final_lr is None else _real("final_lr", final_lr)
         if not 0 <= end <= top:
             raise ValueError(f"final_lr must lie between 0 and max_lr = {top:g}, got {end:g}")
-        if not 0 <= tail < 1:
-            raise ValueError(f"tail must be a share of total_steps in [0, 1), got {tail!r}")
-        if not 0 <= peak <= 1:
-            raise ValueError(f"peak must be a share of the cycle in [0, 1], got {peak!r}")
+        tail, peak = _share("tail", tail), _share("peak", peak)
+        if tail == 1:
+            raise ValueError("tail must be < 1, got 1: it leaves no step for the cycle")
         if shape not in ("linear", "cosine"):
             raise ValueError(f"shape must be 'linear' or 'cosine', got {shape!r}")
         if form not in ("paper", "logs", "to_zero"):
             raise ValueError(f"form must be 'paper', 'logs' or 'to_zero', got {form!r}")
 
-        stretch = 0 if form == "to_zero" else round(tail * steps)
         last = steps - 1
+        stretch = 0 if form == "to_zero" else min(round(tail * steps), last)
         cycle = steps - stretch if stretch else last
-        up = round(peak * cycle)
+        up = min(round(peak * cycle), max(cycle - 1, 0))
         knots = [(0, low), (up, top)]
         if stretch and form == "logs":
             knots += [(cycle, 0.0), (cycle, end)]
@@ -191,7 +209,7 @@ class _OneCycle:
         return Policy(
             steps,
             Piecewise.through(knots, shape),
-            _counter_cycle(momentum, (0, up, cycle), shape),
+            _counter_cycle(momentum, up, cycle, shape),
         )
 
     def from_torch(
@@ -223,8 +241,7 @@ class _OneCycle:
                 raise ValueError("total_steps must be given, or both epochs and steps_per_epoch")
             total_steps = _whole("epochs", epochs) * _whole("steps_per_epoch", steps_per_epoch)
         steps, top = _whole("total_steps", total_steps), _rate("max_lr", max_lr)
-        if not 0 <= pct_start <= 1:
-            raise ValueError(f"pct_start must lie in [0, 1], got {pct_start!r}")
+        pct_start = _share("pct_start", pct_start)
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
         if three_phase and pct_start > 0.5:
@@ -234,7 +251,7 @@ class _OneCycle:
             )
         low = top / _rate("div_factor", div_factor)
         end = low / _rate("final_div_factor", final_div_factor)
-        high, base = float(max_momentum), float(base_momentum)
+        high, base = _real("max_momentum", max_momentum), _real("base_momentum", base_momentum)
         last = steps - 1
         up = max(pct_start * steps - 1, 0)
         # (step, rate, momentum) at the end of each phase
@@ -270,15 +287,16 @@ class _OneCycle:
             ValueError: an argument is out of its range.
         """
         steps, top = _whole("total_steps", total_steps), _rate("lr_max", lr_max)
-        if not 0 <= pct_start <= 1:
-            raise ValueError(f"pct_start must lie in [0, 1], got {pct_start!r}")
-        places = (0, pct_start * steps, steps)
-        rates = (top / _rate("div", div), top, top / _rate("div_final", div_final))
-        return Policy(
-            steps,
-            Piecewise.through(zip(places, rates, strict=True), "cosine"),
-            None if moms is None else Piecewise.through(zip(places, moms, strict=True), "cosine"),
-        )
+        pct_start = _share("pct_start", pct_start)
+        if moms is not None and not (isinstance(moms, (tuple, list)) and len(moms) == 3):
+            raise ValueError(f"moms must be (start, middle, end) or None, got {moms!r}")
+        peak = pct_start * steps
+        start, end = top / _rate("div", div), top / _rate("div_final", div_final)
+        momentum = None
+        if moms is not None:
+            first, middle, last = (_real("moms", m) for m in moms)
+            momentum = Piecewise.through([(0, first), (peak, middle), (steps, last)], "cosine")
+        return Policy(steps, Piecewise.through([(0, start), (peak, top), (steps, end)], "cosine"), momentum)
 
 
 class _Cyclical:
@@ -378,15 +396,15 @@ one_cycle = _OneCycle()
 cyclical = _Cyclical()
 
 
-def _counter_cycle(momentum: Momentum, steps: tuple[int, int, int], shape: Shape) -> Schedule | None:
-    """Momentum from high to low and back at three `steps`, or constant, or None."""
+def _counter_cycle(momentum: Momentum, up: int, end: int, shape: Shape) -> Schedule | None:
+    """Momentum from high to low at step `up` and back at step `end`, or constant, or None."""
     pair = _momentum(momentum)
     if pair is None:
         return None
     high, low = pair
-    return (
-        Piecewise.through(zip(steps, (high, low, high), strict=True), shape) if low < high else constant(high)
-    )
+    if low == high:
+        return constant(high)
+    return Piecewise.through([(0, high), (up, low), (end, high)], shape)
 
 
 def _momentum(momentum: Momentum) -> tuple[float, float] | None:
@@ -406,10 +424,10 @@ def _momentum(momentum: Momentum) -> tuple[float, float] | None:
 def _real(name: str, value: SupportsFloat) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number, got {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{name} must be a number, got {brief(value)}") from None
     if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
+        raise ValueError(f"{name} must be a finite number, got {brief(value)}")
     return number
 
 
@@ -420,11 +438,18 @@ def _rate(name: str, value: SupportsFloat) -> float:
     return number
 
 
+def _share(name: str, value: SupportsFloat) -> float:
+    number = _real(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must be a share in [0, 1], got {number:g}")
+    return number
+
+
 def _whole(name: str, value: SupportsIndex) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise ValueError(f"{name} must be a whole number >= 1, got {value!r}") from None
-    if number < 1:
-        raise ValueError(f"{name} must be a whole number >= 1, got {number}")
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number >= 1, got {brief(value)}")
     return number

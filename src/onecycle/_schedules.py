@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Integral, Real
+from reprlib import repr as brief
 from typing import Any, ClassVar, Literal, Protocol, overload
 
 import numpy as np
@@ -42,16 +46,16 @@ class ClosedForm(ABC):
     def __call__(self, step: Any) -> Any:
         """Value at `step` >= 0, an int, a float, or an array of any shape."""
         if isinstance(step, (int, float)):
-            if not step >= 0:
-                raise ValueError(f"step must be >= 0, got {step}: it counts completed optimizer updates")
-            return self._one(step)
-        steps = np.asarray(step, dtype=np.float64)
-        if not (steps >= 0).all():
-            raise ValueError(
-                f"step must be >= 0, got an array with least value {steps.min()}: "
-                "it counts completed optimizer updates"
-            )
-        return self._many(steps) if steps.ndim else self._one(float(steps))
+            if 0 <= step < math.inf:
+                return self._one(step)
+            unfit = step
+        else:
+            steps = np.asarray(step, dtype=np.float64)
+            outside = steps[~((steps >= 0) & (steps < math.inf))]
+            if not outside.size:
+                return self._many(steps) if steps.ndim else self._one(float(steps))
+            unfit = outside[0]
+        raise ValueError(f"step must be finite and >= 0, got {unfit}: it counts completed optimizer updates")
 
     @abstractmethod
     def _one(self, step: float) -> float: ...
@@ -71,12 +75,12 @@ class ClosedForm(ABC):
             ValueError: where `data` describes no schedule; the message names the field.
         """
         if not isinstance(data, Mapping):
-            raise ValueError(f"a schedule is described by a JSON object, got {data!r:.80}")
+            raise ValueError(f"a schedule is described by a JSON object, got {brief(data)}")
         kinds: dict[str, type[Piecewise] | type[Cycle]] = {c.kind: c for c in (Piecewise, Cycle)}
         fields = dict(data)
         kind = fields.pop("kind", None)
         if not isinstance(kind, str) or kind not in kinds:
-            raise ValueError(f"schedule kind must be one of {', '.join(kinds)}, got {kind!r:.80}")
+            raise ValueError(f"schedule kind must be one of {', '.join(kinds)}, got {brief(kind)}")
         try:
             return kinds[kind](**fields)
         except TypeError as error:
@@ -84,12 +88,16 @@ class ClosedForm(ABC):
 
     def to_json(self) -> str:
         """One JSON document that `from_json` turns back into an equal schedule."""
-        return json.dumps(self.to_dict(), allow_nan=False)
+        return json.dumps(self.to_dict())
 
     @staticmethod
     def from_json(text: str) -> Piecewise | Cycle:
-        """Schedule written by `to_json`."""
-        return ClosedForm.from_dict(json.loads(text))
+        """Schedule written by `to_json`.
+
+        Raises:
+            ValueError: `text` is no schedule; the message names what is wrong with it.
+        """
+        return ClosedForm.from_dict(read_json(text))
 
 
 @dataclass(frozen=True)
@@ -119,26 +127,29 @@ class Piecewise(ClosedForm):
         )
 
     def __post_init__(self) -> None:
-        steps, values, shapes = tuple(self.steps), tuple(self.values), tuple(self.shapes)
-        pieces = max(len(steps) - 1, 0)
+        for name in ("steps", "values", "shapes"):
+            if not isinstance(given := getattr(self, name), Iterable):
+                raise ValueError(f"{name} must be a sequence, got {brief(given)}")
+        steps = tuple(_number("each of steps", step) for step in self.steps)
+        values = tuple(_number("each of values", value) for value in self.values)
+        shapes = tuple(self.shapes)
         if not steps or len(values) != len(steps):
             raise ValueError(
                 f"steps and values must be of one length >= 1, got {len(steps)} and {len(values)}"
             )
-        for step, later in zip(steps, (*steps[1:], math.inf), strict=True):
-            if not (_is_number(step) and 0 <= step <= later and math.isfinite(step)):
-                raise ValueError(f"steps must be finite, >= 0 and in order, got {steps}")
-        if not all(_is_number(v) and math.isfinite(v) for v in values):
-            raise ValueError(f"values must be finite numbers, got {values}")
+        if steps[0] < 0:
+            raise ValueError(f"steps must be >= 0, got {steps[0]}")
+        for step, later in pairwise(steps):
+            if later < step:
+                raise ValueError(f"steps must be in order, got {later} after {step}")
+        pieces = len(steps) - 1
         if len(shapes) != pieces or any(shape not in SHAPES for shape in shapes):
             raise ValueError(
-                f"shapes must be one of {', '.join(SHAPES)} for each of {pieces} pieces, got {shapes}"
+                f"shapes must be one of {', '.join(SHAPES)} for each of {pieces} pieces, got {brief(shapes)}"
             )
-        for i, shape in enumerate(shapes):
-            if shape == "exponential" and not (values[i] > 0 and values[i + 1] > 0):
-                raise ValueError(
-                    f"values of an exponential piece must be > 0, got {values[i]} and {values[i + 1]}"
-                )
+        for shape, (value, later) in zip(shapes, pairwise(values), strict=True):
+            if shape == "exponential" and not (value > 0 and later > 0):
+                raise ValueError(f"values of an exponential piece must be > 0, got {value} and {later}")
         object.__setattr__(self, "steps", steps)
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "shapes", shapes)
@@ -151,19 +162,17 @@ class Piecewise(ClosedForm):
             return float(self.values[-1])
         start, end = self.steps[after - 1], self.steps[after]
         part = (step - start) / (end - start)
-        return float(
-            _between(self.values[after - 1], self.values[after], part, self.shapes[after - 1], math.cos)
-        )
+        return float(_between(self.values[after - 1], self.values[after], part, self.shapes[after - 1], math))
 
     def _many(self, steps: Array) -> Array:
-        after = np.searchsorted(np.asarray(self.steps, np.float64), steps, side="right")
+        after = np.searchsorted(self.steps, steps, side="right")
         out = np.full(steps.shape, self.values[-1], np.float64)
         out[after == 0] = self.values[0]
         for i, shape in enumerate(self.shapes, start=1):
             inside = after == i
             if inside.any():
                 part = (steps[inside] - self.steps[i - 1]) / (self.steps[i] - self.steps[i - 1])
-                out[inside] = _between(self.values[i - 1], self.values[i], part, shape, np.cos)
+                out[inside] = _between(self.values[i - 1], self.values[i], part, shape, np)
         return out
 
     def to_dict(self) -> dict[str, Any]:
@@ -206,20 +215,21 @@ class Cycle(ClosedForm):
     kind: ClassVar[str] = "cycle"
 
     def __post_init__(self) -> None:
-        for name in ("start", "peak"):
-            if not (_is_number(value := getattr(self, name)) and math.isfinite(value)):
-                raise ValueError(f"{name} must be a finite number, got {value!r}")
+        for name in ("start", "peak", "up", "down", "gamma"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
         for name in ("up", "down"):
-            if not (_is_number(value := getattr(self, name)) and 0 < value < math.inf):
-                raise ValueError(f"{name} must be a number of steps > 0, got {value!r}")
+            if (steps := getattr(self, name)) <= 0:
+                raise ValueError(f"{name} must be a number of steps > 0, got {steps}")
         if not callable(self.mode) and self.mode not in MODES:
-            raise ValueError(f"mode must be one of {', '.join(MODES)} or a callable, got {self.mode!r}")
-        if not (_is_number(self.gamma) and 0 < self.gamma <= 1):
-            raise ValueError(f"gamma must lie in (0, 1], got {self.gamma!r}")
+            raise ValueError(f"mode must be one of {', '.join(MODES)} or a callable, got {brief(self.mode)}")
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"gamma must lie in (0, 1], got {self.gamma}")
         if self.per not in ("cycle", "step"):
-            raise ValueError(f"per must be 'cycle' or 'step', got {self.per!r}")
-        if self.last is not None and not (_is_number(self.last) and self.last >= 0):
-            raise ValueError(f"last must be a step >= 0 or None, got {self.last!r}")
+            raise ValueError(f"per must be 'cycle' or 'step', got {brief(self.per)}")
+        if self.last is not None:
+            object.__setattr__(self, "last", _number("last", self.last))
+            if self.last < 0:
+                raise ValueError(f"last must be a step >= 0 or None, got {self.last}")
 
     def _one(self, step: float) -> float:
         if self.last is not None:
@@ -239,7 +249,7 @@ class Cycle(ClosedForm):
 
     def _scale(self, step: Any, cycle: Any) -> Any:
         if callable(self.mode):
-            return self.mode(step if self.per == "step" else cycle)
+            return self.mode(step if self.per == "step" else int(cycle))
         if self.mode == "triangular2":
             return 2.0 ** (1.0 - cycle)
         if self.mode == "exp_range":
@@ -283,15 +293,33 @@ def exponential(start: float, end: float, steps: float) -> Piecewise:
     return Piecewise.through(((0, start), (steps, end)), "exponential")
 
 
-def _between(a: float, b: float, part: Any, shape: Shape, cos: Callable[[Any], Any]) -> Any:
-    """From `a` at part 0 to `b` at part 1."""
+def read_json(text: str) -> Any:
+    """What the JSON document `text` holds.
+
+    Raises:
+        ValueError: it is no JSON, or JSON nested too deep to read.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"this is no JSON: {error}") from error
+
+
+def _between(a: float, b: float, part: Any, shape: Shape, lib: Any) -> Any:
+    """From `a` at part 0 to `b` at part 1, with the sine and cosine of `lib`."""
     if shape == "cosine":
-        # cos² rather than (1 + cos) / 2: no cancellation near b.
-        return b + (a - b) * cos(part * (math.pi / 2)) ** 2
+        # Squares rather than (1 + cos) / 2: no cancellation where one end is tiny.
+        angle = part * (math.pi / 2)
+        return a * lib.cos(angle) ** 2 + b * lib.sin(angle) ** 2
     if shape == "exponential":
         return a * (b / a) ** part
     return a + (b - a) * part
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _number(name: str, value: object) -> float:
+    """`value`, a finite number of any library, as Python's own int or float."""
+    if not isinstance(value, bool) and isinstance(value, Real):
+        number = int(value) if isinstance(value, Integral) else float(value)
+        if abs(number) <= sys.float_info.max:
+            return number
+    raise ValueError(f"{name} must be a finite number, got {brief(value)}")
