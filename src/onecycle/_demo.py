@@ -12,7 +12,7 @@ from onecycle._recipe import Recipe
 from onecycle._run_dir import RunDir
 from onecycle._schedules import constant
 from onecycle._train import History, train
-from onecycle.tasks import resolve
+from onecycle.tasks import Task, resolve
 
 DEFAULT_LR = 1e-3  # torch.optim.SGD's own
 
@@ -20,7 +20,19 @@ DEFAULT_LR = 1e-3  # torch.optim.SGD's own
 def run(print_: Callable[..., None], out: Path, epochs: int, seed: int, progress: bool) -> None:
     """Range test, suggestion, 1cycle training and the baseline, with files and figures in `out`."""
     task = resolve("digits")
-    folder = RunDir(out, "demo", {"task": "digits", "epochs": epochs, "seed": seed})
+    with RunDir(out, "demo", {"task": "digits", "epochs": epochs, "seed": seed}) as folder:
+        _run(print_, task, folder, out, epochs, seed, progress)
+
+
+def _run(
+    print_: Callable[..., None],
+    task: Task,
+    folder: RunDir,
+    out: Path,
+    epochs: int,
+    seed: int,
+    progress: bool,
+) -> None:
     trial = task.trial(seed)
     curve = range_test(trial, seed=seed, progress=progress)
     folder.curve("lr", curve)
@@ -52,7 +64,6 @@ def run(print_: Callable[..., None], out: Path, epochs: int, seed: int, progress
     folder.figure("training", lambda path: _plot(histories, path))
     results = {name: _result(history) for name, history in histories.items()}
     document: dict[str, Any] = {
-        "status": "done",
         "max_lr": suggestion.max_lr,
         "low": suggestion.low,
         "high": suggestion.high,
@@ -60,9 +71,9 @@ def run(print_: Callable[..., None], out: Path, epochs: int, seed: int, progress
         "total_steps": length,
         "results": results,
     }
-    folder.finish(**document)
+    folder.finish("done", **document)
     print_(
-        document,
+        {"status": "done", **document},
         "Handwritten digits (1,437 images of 8 x 8 to train on, 360 to validate), a small convolutional net",
         f"1. range test: {len(curve)} mini-batches, {curve.settings['endings'][0]}",
         f"2. suggestion: max_lr {suggestion.max_lr:.2g}, from {suggestion.low:.2g} to {suggestion.high:.2g}",

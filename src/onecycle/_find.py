@@ -14,10 +14,10 @@ from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._policies import one_cycle
 from onecycle._progress import live
-from onecycle._range_test import range_test, reseed
+from onecycle._range_test import range_test
 from onecycle._suggest import Suggestion, anchors
 from onecycle._train import train
-from onecycle._trial import Trial, preserved
+from onecycle._trial import Trial, preserved, reseed
 
 Objective = Literal["train", "val"]
 SWEEP = 100  # steps of a full range test

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import onecycle
 from onecycle._curve import Curve
 from onecycle._progress import Show, live
 from onecycle._schedules import Piecewise, exponential, linear
-from onecycle._trial import Trial, preserved
+from onecycle._trial import Trial, preserved, reseed
 
 Hyper = Literal["lr", "momentum", "weight_decay"]
 Sweep = Literal["exponential", "linear"]
@@ -106,13 +106,6 @@ def range_test(
             "versions": versions(),
         },
     )
-
-
-def reseed(trial: Trial, seed: int) -> None:
-    """Seed the trial where it can be seeded."""
-    seeder: Callable[[int], None] | None = getattr(trial, "seed", None)
-    if seeder is not None:
-        seeder(seed)
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onecycle._curve import Curve
+from onecycle._errors import Inconclusive
 from onecycle._files import encode, write_file
 from onecycle._range_test import versions
 from onecycle._recipe import Recipe
@@ -16,7 +17,8 @@ from onecycle._recipe import Recipe
 class RunDir:
     """Files of one command's run under one folder, each written whole or not at all.
 
-    Without a folder nothing is written, and nothing need be asked.
+    Without a folder nothing is written, and nothing need be asked. As a context manager it writes down
+    how a run ended that did not come to its end.
 
     Args:
         path: the folder, made if absent; None: keep nothing.
@@ -36,9 +38,20 @@ class RunDir:
             path.mkdir(parents=True, exist_ok=True)
         self.finish("running")
 
+    def __enter__(self) -> RunDir:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            self.finish("interrupted")
+        elif isinstance(error, Inconclusive):
+            self.finish("inconclusive", reason=error.reason)
+        elif error is not None:
+            self.finish("error", reason=f"{type(error).__name__}: {error}")
+
     def finish(self, status: str, **results: Any) -> None:
         """Write `run.json` with a status and whatever has come out."""
-        self._run |= {"status": status, "versions": versions(), **results}
+        self._run |= {"versions": versions(), **results, "status": status}
         if self.path is not None:
             write_file(
                 self.path / "run.json", json.dumps(encode(self._run), indent=2, allow_nan=False) + "\n"

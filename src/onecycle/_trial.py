@@ -43,6 +43,13 @@ class Trial(Protocol):
         """Put the trial back to where `save` was called."""
 
 
+def reseed(trial: Trial, seed: int) -> None:
+    """Seed the trial where it can be seeded."""
+    seeder: Callable[[int], None] | None = getattr(trial, "seed", None)
+    if seeder is not None:
+        seeder(seed)
+
+
 @contextmanager
 def preserved(trial: Trial) -> Iterator[Any]:
     """Put `trial` back however the block ends; yields its state.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -18,14 +19,22 @@ import click
 from onecycle._errors import Inconclusive
 
 if TYPE_CHECKING:
+    from onecycle._curve import Curve
     from onecycle._policies import Policy
     from onecycle._recipe import Recipe
+    from onecycle._suggest import Suggestion
     from onecycle.tasks import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class Diverged(click.ClickException):
+    """Training came to no result: an honest no."""
+
+    exit_code = 1
 
 
 class Session:
@@ -63,6 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "onecycle"
         status = _end(session, 2, "error", f"{error.format_message().rstrip('.')}; see `{where} --help`")
+    except Diverged as error:
+        status = _end(session, error.exit_code, "diverged", error.message)
     except click.ClickException as error:
         status = _end(session, 2, "error", error.format_message())
     except Exception as error:  # noqa: BLE001 - the user gets one line, and the rest with --debug
@@ -189,12 +200,13 @@ def find(
     from onecycle._run_dir import RunDir
 
     job, trial, length = _prepare(task, session.seed, epochs, steps)
-    folder = RunDir(
-        out, "find", {"task": task, "seed": session.seed, "total_steps": length, "budget": budget}
-    )
-    if out is not None:
-        session.kept = f"; the curves that were finished are in {out / 'curves'}"
-    try:
+    settings = {"task": task, "seed": session.seed, "total_steps": length, "budget": budget}
+    with RunDir(out, "find", settings) as folder:
+
+        def keep(curve: Curve) -> None:
+            folder.curve("lr", curve)
+            session.kept = f"; the range test is kept in {out}" if out is not None else ""
+
         found = search(
             trial,
             total_steps=length,
@@ -202,39 +214,42 @@ def find(
             budget=budget,
             seed=session.seed,
             progress=not quiet,
-            on_curve=lambda curve: folder.curve("lr", curve),
+            on_curve=keep,
         )
-    except Inconclusive as refusal:
-        folder.finish("inconclusive", reason=refusal.reason)
-        raise
-    suggestion = found.suggestion
-    pilots = [{"max_lr": p.max_lr, "steps": p.steps, "loss": p.loss} for p in found.pilots]
-    recipe = _recipe(job, suggestion, length, session.seed, cost=found.cost, pilots=pilots)
-    folder.recipe(recipe)
-    document = {
-        "status": "done",
-        "task": task,
-        "total_steps": length,
-        "max_lr": suggestion.max_lr,
-        "low": suggestion.low,
-        "high": suggestion.high,
-        "rule": suggestion.rule,
-        "reason": suggestion.reason,
-        "pilots": pilots,
-        "cost": found.cost,
-    }
-    folder.finish(**document)
-    lines = [
-        f"max_lr {suggestion.max_lr:.3g}  (as good from {suggestion.low:.2g} to {suggestion.high:.2g})",
-        f"why: {suggestion.reason}",
-        f"cost: {found.cost} updates, for a training of {length}",
-    ]
+        pilots = [dataclasses.asdict(pilot) for pilot in found.pilots]
+        folder.recipe(_recipe(job, found.suggestion, length, session.seed, cost=found.cost, pilots=pilots))
+        document = {
+            "task": task,
+            "total_steps": length,
+            **_in_json(found.suggestion),
+            "pilots": pilots,
+            "cost": found.cost,
+        }
+        folder.finish("done", **document)
+    lines = [*_in_words(found.suggestion), f"cost: {found.cost} updates, for a training of {length}"]
     if out is not None:
         lines += [f"train with it: onecycle train {task} --recipe {out / 'recipe.toml'}"]
-    session.print(document, *lines)
+    session.print({"status": "done", **document}, *lines)
 
 
-def _recipe(job: Task, suggestion: Any, length: int, seed: int, **evidence: Any) -> Recipe:
+def _in_json(found: Suggestion) -> dict[str, Any]:
+    return {
+        "max_lr": found.value,
+        "low": found.low,
+        "high": found.high,
+        "rule": found.rule,
+        "reason": found.reason,
+    }
+
+
+def _in_words(found: Suggestion) -> list[str]:
+    return [
+        f"max_lr {found.value:.3g}  (from {found.low:.2g} to {found.high:.2g}, by rule {found.rule})",
+        f"why: {found.reason}",
+    ]
+
+
+def _recipe(job: Task, suggestion: Suggestion, length: int, seed: int, **evidence: Any) -> Recipe:
     from onecycle._range_test import versions
     from onecycle._recipe import Recipe
 
@@ -298,6 +313,7 @@ def train(
     quiet: bool,
 ) -> None:
     """Train TASK by a recipe with the 1cycle policy, with a checkpoint after each epoch."""
+    from onecycle._files import write_file
     from onecycle._recipe import Recipe
     from onecycle._run_dir import RunDir
     from onecycle._train import History
@@ -312,55 +328,58 @@ def train(
         task, session.seed, epochs, steps, batch_size=recipe.batch_size, weight_decay=recipe.weight_decay
     )
     policy = recipe.policy(length)
-    checkpoint = None if out is None else out / "checkpoint.safetensors"
     history, start = History(), 0
     if resume:
-        if checkpoint is None or not checkpoint.is_file():
-            raise FileNotFoundError(f"checkpoint {checkpoint} does not exist: train without --resume first")
-        start = int(trial.read(checkpoint)["step"])
         assert out is not None
+        start = _resume(trial, out)
         history = History.load(out / "metrics.csv").until(start)
-    folder = RunDir(
-        out, "train", {"task": task, "seed": session.seed, "total_steps": length, "recipe": str(recipe_file)}
-    )
+    settings = {"task": task, "seed": session.seed, "total_steps": length, "recipe": str(recipe_file)}
+    with RunDir(out, "train", settings) as folder:
 
-    def keep(record: History) -> None:
-        step = int(record.rows[-1]["step"]) + 1
-        if out is not None and checkpoint is not None and hasattr(trial, "write"):
+        def keep(record: History) -> None:
+            if out is None:
+                return
+            step = int(record.rows[-1]["step"]) + 1
             record.save(out / "metrics.csv")
-            trial.write(checkpoint, {"step": step, "policy": policy.to_json(), "seed": session.seed})
-            session.kept = f"; kept up to step {step} of {length} in {out}: go on with --resume"
+            if hasattr(trial, "write"):
+                note = {"step": step, "total_steps": length, "seed": session.seed}
+                trial.write(out / "checkpoint.safetensors", note)
+                write_file(out / "checkpoint.json", json.dumps(note) + "\n")
+                session.kept = f"; kept up to step {step} of {length} in {out}: go on with --resume"
 
-    history = run(
-        trial,
-        policy,
-        start_step=start,
-        evaluate_every=getattr(trial, "steps_per_epoch", None),
-        after_evaluation=keep,
-        history=history,
-        progress=not quiet,
-        title=f"training {task}",
-    )
-    if out is not None:
-        history.save(out / "metrics.csv")
-    results = {name: history.last(name) for name in ("loss", "val_loss", *getattr(trial, "metrics", {}))}
-    document = {
-        "status": "diverged" if history.diverged else "done",
-        "task": task,
-        "total_steps": length,
-        **results,
-    }
-    folder.finish(**document)
+        history = run(
+            trial,
+            policy,
+            start_step=start,
+            evaluate_every=getattr(trial, "steps_per_epoch", None),
+            after_evaluation=keep,
+            history=history,
+            progress=not quiet,
+            title=f"training {task}",
+        )
+        results = {name: history.last(name) for name in ("loss", "val_loss", *getattr(trial, "metrics", {}))}
+        document = {"task": task, "total_steps": length, **results}
+        if history.diverged and out is not None:
+            history.save(out / "metrics.csv")
+        folder.finish("diverged" if history.diverged else "done", **document)
     if history.diverged:
-        raise Inconclusive(
+        raise Diverged(
             f"the loss was not finite at step {len(history.rows) - 1} of {length}: "
             f"lower max_lr in {recipe_file}"
         )
     session.print(
-        document,
+        {"status": "done", **document},
         f"trained {task} for {length} updates: "
         + ", ".join(f"{name} {value:.4g}" for name, value in results.items() if value is not None),
     )
+
+
+def _resume(trial: Any, out: Path) -> int:
+    """Restore the trial from its checkpoint; the updates that it had completed."""
+    checkpoint = out / "checkpoint.safetensors"
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist: train without --resume first")
+    return int(trial.read(checkpoint)["step"])
 
 
 # suggest ---------------------------------------------------------------------------------------------
@@ -392,19 +411,8 @@ def suggest(
     finally:
         if plot is not None:
             curve.plot(plot)
-    session.print(
-        {
-            "status": "done",
-            "max_lr": found.value,
-            "low": found.low,
-            "high": found.high,
-            "rule": found.rule,
-            "reason": found.reason,
-            "points": len(curve),
-        },
-        f"max_lr {found.value:.3g}  (from {found.low:.2g} to {found.high:.2g}, by rule {found.rule})",
-        f"why: {found.reason}",
-    )
+    document = {"status": "done", **_in_json(found), "points": len(curve)}
+    session.print(document, *_in_words(found))
 
 
 # schedule --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onecycle._trial import Trial
+from onecycle._trial import Trial, reseed
 
 EPOCHS = 10  # of a task that does not say
 
@@ -35,7 +35,7 @@ class Task:
     epochs: int = EPOCHS
 
     def trial(self, seed: int, **settings: Any) -> Trial:
-        """A fresh trial; settings that are None are left to the task.
+        """A fresh trial, all its random generators seeded; settings that are None are left to the task.
 
         Raises:
             ValueError: the builder fails or gives no trial; the message says which.
@@ -50,6 +50,7 @@ class Task:
                 f"task {self.name} must return a trial, such as onecycle.torch.Trial, "
                 f"got {type(trial).__name__}"
             )
+        reseed(trial, seed)
         return trial
 
     def default(self, name: str) -> Any:
