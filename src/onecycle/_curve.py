@@ -410,9 +410,11 @@ def smooth(curve: Curve, width: float | None = None) -> Smoothed:
     centred = np.minimum(y, ceiling) - start
     # On numbers near 1, a constant curve comes out exactly flat and a tiny one does not underflow.
     scale = float(np.abs(centred).max()) or 1.0
-    fit, spread = _local_lines(unit, centred / scale)
-    grid = 10 ** np.interp(np.linspace(0, unit[-1], len(fit)), unit, x)
-    return Smoothed(grid, start + scale * fit, noise * spread, start, noise, n, min(lost, default=None))
+    middle = (x[0] + x[-1]) / 2
+    grid, fit, spread = _local_lines(unit, x - middle, centred / scale)
+    return Smoothed(
+        10 ** (middle + grid), start + scale * fit, noise * spread, start, noise, n, min(lost, default=None)
+    )
 
 
 def _runs(curve: Curve) -> tuple[list[tuple[Floats, Floats]], list[float]]:
@@ -464,7 +466,7 @@ def _noise(runs: list[Floats], despiked: list[Floats], ceiling: float) -> float:
 
 
 def _unit_spaced(x: Floats, width: float | None, repeats: int) -> Floats:
-    # The axis on which the kernel is 1 wide everywhere: 3 points of each repeat, at least the width in decades.
+    # The axis on which the kernel is 1 wide everywhere: 3 points of a repeat, at least the width in decades.
     n, span = len(x), x[-1] - x[0]
     if span == 0:
         return np.zeros(n)
@@ -475,34 +477,38 @@ def _unit_spaced(x: Floats, width: float | None, repeats: int) -> Floats:
     return np.concatenate([[0.0], np.cumsum(np.diff(x) / np.maximum(floor, 3 * spacing))])
 
 
-def _local_lines(u: Floats, y: Floats) -> tuple[Floats, Floats]:
-    # Local linear regression on a grid (Fan and Gijbels 1996, chapter 3); each point is shared out between
-    # the two grid cells beside it. Returns the fit and its standard error per unit of noise.
+def _local_lines(u: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    # Lines in x under a kernel of width 1 in u (Fan and Gijbels 1996, chapter 3) on an even grid in u; each
+    # point is shared out between the two grid cells beside it. Returns the grid in x, the fit there, and
+    # its standard error per unit of noise.
     gaps = max(round(u[-1] * CELLS), 1) if u[-1] > 0 else 0
-    size = gaps + 1
     step = u[-1] / gaps if gaps else 1.0
     place = u / step
     cell = np.minimum(place.astype(np.int64), gaps)
     share = place - cell
-    counts = (np.bincount(cell, 1 - share, size + 1) + np.bincount(cell + 1, share, size + 1))[:size]
-    sums = (np.bincount(cell, (1 - share) * y, size + 1) + np.bincount(cell + 1, share * y, size + 1))[:size]
+    kernel = np.exp(-((np.arange(-_REACH * CELLS, _REACH * CELLS + 1) * step) ** 2) / 2)
 
-    t = np.arange(-_REACH * CELLS, _REACH * CELLS + 1) * step
-    kernel = np.exp(-(t**2) / 2)
+    def cells(data: Floats) -> Floats:
+        total = np.zeros(gaps + 2)
+        total += np.bincount(cell, (1 - share) * data, gaps + 2)
+        total += np.bincount(cell + 1, share * data, gaps + 2)
+        return total[: gaps + 1]
 
-    def moment(data: npt.NDArray[Any], weight: Floats) -> Floats:
-        half = len(t) // 2
-        return np.convolve(data, weight)[half : half + size]
+    def under(weight: Floats, sums: Floats) -> Floats:
+        half = _REACH * CELLS
+        spread: Floats = np.convolve(sums, weight)
+        return spread[half : half + gaps + 1]
 
-    s0, s1, s2 = (moment(counts, kernel * t**k) for k in range(3))
-    t0, t1 = (moment(sums, kernel * t**k) for k in range(2))
-    q0, q1, q2 = (moment(counts, kernel**2 * t**k) for k in range(3))
-    mean, centre = t0 / s0, s1 / s0
+    moments = [cells(x**power) for power in (0, 1, 2)]
+    s0, s1, s2 = (under(kernel, moment) for moment in moments)
+    q0, q1, q2 = (under(kernel**2, moment) for moment in moments)
+    mean, centre = under(kernel, cells(y)) / s0, s1 / s0
     variance = s2 / s0 - centre**2
+    grid = np.interp(np.linspace(0, u[-1], gaps + 1), u, x)
     # Without two distinct values under the kernel there is no slope to see.
-    tilt = np.where(variance > 1e-9, centre / np.maximum(variance, 1e-9), 0.0)
-    fit = mean - tilt * (t1 / s0 - centre * mean)
-    # The fit weighs a point at t by kernel * (1 - tilt * (t - centre)) / s0.
-    flat = 1 + tilt * centre
-    error = np.sqrt(np.maximum(flat**2 * q0 - 2 * flat * tilt * q1 + tilt**2 * q2, 0)) / s0
-    return fit, error
+    lever = np.where(variance > 1e-12, (grid - centre) / np.maximum(variance, 1e-12), 0.0)
+    fit = mean + lever * (under(kernel, cells(x * y)) / s0 - centre * mean)
+    # The fit weighs a point at x by kernel * (1 + lever * (x - centre)) / s0.
+    flat = 1 - lever * centre
+    error = np.sqrt(np.maximum(flat**2 * q0 + 2 * flat * lever * q1 + lever**2 * q2, 0)) / s0
+    return grid, fit, error

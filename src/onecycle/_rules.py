@@ -155,7 +155,7 @@ def _stop(smooth: Floats, factor: float, best: Floats | None = None) -> int:
 def _check(points: Floats, need: int, name: str, why: str) -> None:
     if len(points) < need:
         raise Inconclusive(
-            f"rule {name!r} needs {need} points and has {len(points)} ({why}): "
+            f"rule {name!r} needs {need} point{'s' * (need > 1)} and has {len(points)} ({why}): "
             "take more steps, or another rule"
         )
 

@@ -100,8 +100,9 @@ class Anchors:
         start: the loss that the sweep began at: its median over the first tenth, in decades.
         best: the least smoothed loss.
         noise: the standard deviation of a single loss about the curve.
-        onset: the value where a tenth of the drop from start to best is made for good.
-        steepest: where the loss falls fastest per decade, between the onset and the minimum.
+        onset: the value where a tenth of the drop from start to best is made for good; None if the fall was
+            under way when the sweep began.
+        steepest: where the loss falls fastest per decade, after that tenth and up to the minimum.
         minimum: where the smoothed loss is least; None if the drop is no clear one.
         divergence: the first value past the minimum where half of the drop is lost again, or where the
             loss became infinite, NaN, or ended in an explosion.
@@ -136,10 +137,10 @@ def anchors(curve: Curve) -> Anchors:
 
     x = np.log10(value)
     above = np.flatnonzero(loss[:least] > start - drop / 10)
-    onset = _crossing(x, loss, int(above[-1]) + 1, start - drop / 10) if above.size else None
-    first = int(above[-1]) if above.size else 0
-    slope = np.gradient(loss[first : least + 1], x[first : least + 1])
-    steepest = float(value[first + int(slope.argmin())])
+    under_way = not above.size or loss[0] > start + drop / 10
+    onset = None if under_way else _crossing(x, loss, int(above[-1]) + 1, start - drop / 10)
+    first = int(above[-1]) + 1 if above.size else 0
+    steepest = float(value[first + int(np.gradient(loss, x)[first : least + 1].argmin())])
 
     minimum = float(value[least])
     risen = np.flatnonzero(loss[least:] >= best + drop / 2)
