@@ -19,7 +19,7 @@ from onecycle._curve import CELLS, Curve, despike, smooth
 from onecycle._files import read_text, write_document, write_file
 from onecycle._logs import find_column, fold
 
-SMITH = Path(os.environ.get("ONECYCLE_SMITH_LOGS", "/work/shared/data/smith"))
+SMITH = Path(__file__).parents[2] / "shared" / "data" / "smith"
 NAN, INF = math.nan, math.inf
 
 
@@ -489,6 +489,20 @@ def test_the_kind_of_sweep_is_seen(tmp_path: Path, values: Any, sweep: Any) -> N
     path = tmp_path / "c.csv"
     Curve(values, np.ones(len(values))).to_csv(path)
     assert Curve.from_csv(path).sweep == sweep
+
+
+def test_read_names_the_file_that_holds_no_curve(tmp_path: Path) -> None:
+    broken = Curve([0.1], [1]).to_json().replace("0.1", '"x"')
+    for text, message in (
+        (broken, "value must be a sequence of numbers"),
+        ("a,b\n1,2\n", "found no column for the rate and the loss"),
+        ('{"format": "onecycle.suggestion"}', 'expected JSON with "log_history"'),
+        ("lr,loss\ninf,2\n", r"value\[0\] is inf"),
+    ):
+        path = write(tmp_path, text)
+        with pytest.raises(ValueError, match=message) as caught:
+            Curve.read(path)
+        assert str(caught.value).startswith(f"{path}: ")
 
 
 @pytest.mark.skipif(not SMITH.is_dir(), reason="Smith's logs are not on this machine")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._suggest import RULES, Anchors, Suggestion, anchors, default_rule, read
 
-SMITH = Path(os.environ.get("ONECYCLE_SMITH_LOGS", "/work/shared/data/smith"))
+SMITH = Path(__file__).parents[2] / "shared" / "data" / "smith"
 NAN, INF = math.nan, math.inf
 X = np.geomspace(1e-6, 10, 701)
 

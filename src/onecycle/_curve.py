@@ -277,7 +277,7 @@ class Curve:
             ValueError: no curve in it.
         """
         text = read_text(path)
-        if f'"{_FORMAT}"' in text[:200]:
+        if f'"{_FORMAT}"' in text:
             return cls.from_json(text, source=str(path))
         return cls._from_log(text, str(path), "lr", {})
 
@@ -286,11 +286,9 @@ class Curve:
         roles = dict.fromkeys(("value", "loss", "val_loss", "step", "seed", "noise"))
         parts: dict[str, Any] = read_log(text, source, hyper, roles | dict(names))
         try:
-            curve = cls(**parts, hyper=hyper)
+            return cls(**parts, hyper=hyper, sweep=_sweep(np.array(parts["value"])))
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from None
-        object.__setattr__(curve, "sweep", _sweep(curve.value))
-        return curve
 
 
 _NAMES = [field.name for field in fields(Curve)]
@@ -344,7 +342,7 @@ def _same(a: object, b: object) -> bool:
 
 def _sweep(value: Floats) -> str:
     # Whichever axis makes the sweep the straighter line.
-    index = np.flatnonzero(value > 0)
+    index = np.flatnonzero((value > 0) & np.isfinite(value))
     spaced = value[index]
     return "linear" if _straightness(index, spaced) > _straightness(index, np.log(spaced)) else "exponential"
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,29 +22,17 @@ def write_file(path: str | os.PathLike[str], data: str | bytes) -> None:
         OSError: the folder is missing or cannot be written; nothing is left behind.
     """
     target = Path(path)
-    raw = data.encode() if isinstance(data, str) else data
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{target}: no folder {target.parent}; create it first") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(raw)
+        with temporary.open("xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; a result is an ordinary file.
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        temporary.replace(target)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{target}: no folder {target.parent}; create it first") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

@@ -144,8 +144,6 @@ def new_axes() -> Axes:
 
 def save(ax: Axes, path: StrPath) -> None:
     """Write the figure of these axes, whole or not at all."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=Path(path).suffix[1:] or "png", dpi=150)
+    ax.figure.canvas.print_figure(buffer, format=Path(path).suffix[1:] or "png", dpi=150)
     write_file(path, buffer.getvalue())
