@@ -1,0 +1,512 @@
+"""What a range test recorded, its smoothing, and its files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from onecycle._files import decode, encode, read_document, read_text, write_document, write_file
+from onecycle._logs import read_log
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from onecycle._suggest import Suggestion
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+StrPath = str | os.PathLike[str]
+
+_FORMAT, _VERSION = "onecycle.curve", 1
+
+
+@dataclass(frozen=True, init=False, repr=False, eq=False)
+class Curve:
+    """A range test: the loss that a rising hyper-parameter met.
+
+    The arrays are one-dimensional, of one length, read-only, and in the order of recording. Two curves
+    are equal where all they hold is equal; NaN equals NaN.
+
+    Args:
+        value: the hyper-parameter used in each update; finite and at least 0.
+        loss: the training loss before the update made at that value; may be NaN or infinite.
+        step: index within the sweep; counted from 0 where left out.
+        seed: which repeat; all 0 where left out.
+        val_loss: the validation loss at that point, NaN where it was not measured.
+        noise: the gradient noise at that point, NaN where it was not measured.
+        hyper: what was swept: "lr", "momentum", ...
+        sweep: "exponential" or "linear", the spacing of the values.
+        settings: how the curve was made; anything that JSON can hold.
+
+    Raises:
+        ValueError: lengths differ, an array is not one-dimensional, a value is negative or not finite.
+        TypeError: the settings cannot be written as JSON.
+    """
+
+    value: Floats
+    loss: Floats
+    step: Ints
+    seed: Ints
+    val_loss: Floats | None
+    noise: Floats | None
+    hyper: str
+    sweep: str
+    settings: Mapping[str, Any]
+
+    def __init__(
+        self,
+        value: npt.ArrayLike,
+        loss: npt.ArrayLike,
+        step: npt.ArrayLike | None = None,
+        seed: npt.ArrayLike | None = None,
+        val_loss: npt.ArrayLike | None = None,
+        noise: npt.ArrayLike | None = None,
+        hyper: str = "lr",
+        sweep: str = "exponential",
+        settings: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        values = _floats("value", value)
+        n = len(values)
+        bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+        if bad.size:
+            raise ValueError(
+                f"value[{bad[0]}] is {values[bad[0]]:g}; every {hyper} must be finite and at least 0: "
+                "leave that point out"
+            )
+        if sweep not in ("exponential", "linear"):
+            raise ValueError(f'sweep is {sweep!r}; use "exponential" or "linear"')
+        content = {
+            "value": values,
+            "loss": _floats("loss", loss, n),
+            "step": _ints("step", np.arange(n) if step is None else step, n),
+            "seed": _ints("seed", np.zeros(n, np.int64) if seed is None else seed, n),
+            "val_loss": None if val_loss is None else _floats("val_loss", val_loss, n),
+            "noise": None if noise is None else _floats("noise", noise, n),
+            "hyper": hyper,
+            "sweep": sweep,
+            "settings": MappingProxyType(_jsonable(settings)),
+        }
+        for name, part in content.items():
+            object.__setattr__(self, name, part)
+
+    @property
+    def lr(self) -> Floats:
+        """The learning rates, where these were swept.
+
+        Raises:
+            AttributeError: another hyper-parameter was swept.
+        """
+        if self.hyper != "lr":
+            raise AttributeError(f"this curve swept {self.hyper}, not lr; its values are in curve.value")
+        return self.value
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Curve):
+            return NotImplemented
+        return all(_same(getattr(self, name), getattr(other, name)) for name in _NAMES)
+
+    __hash__ = None  # type: ignore[assignment]  # arrays and settings have no cheap hash
+
+    def __repr__(self) -> str:
+        span = f", {self.hyper} {self.value.min():.3g} to {self.value.max():.3g}" if len(self) else ""
+        seeds = len(np.unique(self.seed))
+        return f"Curve({len(self)} points{span}" + (f", {seeds} repeats)" if seeds > 1 else ")")
+
+    def __reduce__(self) -> tuple[type[Curve], tuple[Any, ...]]:
+        # Through the constructor, so that a copy from another process is read-only and checked, too.
+        return Curve, tuple(dict(part) if name == "settings" else part for name, part in self._parts())
+
+    def _parts(self) -> Iterator[tuple[str, Any]]:
+        return ((name, getattr(self, name)) for name in _NAMES)
+
+    # Reading ----------------------------------------------------------------------------------------
+
+    def smooth(self, width: float | None = None) -> tuple[Floats, Floats]:
+        """The loss without its noise, centred: no lag, unlike a running average.
+
+        All repeats are pooled, each up to its first non-finite loss, and outliers are taken out by a
+        running median of five. What remains is fitted by local straight lines under a Gaussian kernel
+        in log10 of the value. Losses beyond the start by more than the whole drop count as diverged and
+        are held at that level, so that an explosion does not bleed into what came before it.
+
+        The kernel's standard deviation is `width`, or three times the distance of neighbouring points
+        of one repeat where that is more: a linear sweep is sparse at its low end.
+
+        Args:
+            width: in decades; 0.06, or a twentieth of the sweep if that is less, where left out.
+
+        Returns:
+            Values, rising, and smoothed losses, both of shape (grid,); empty without a usable point.
+        """
+        if width is not None and not 0 < width < np.inf:
+            raise ValueError(f"width is {width!r}; give the kernel's width in decades, such as 0.06")
+        smoothed = smooth(self, width)
+        return smoothed.value, smoothed.loss
+
+    def suggest(self, rule: str | None = None) -> Suggestion:
+        """Read a value off the curve.
+
+        Args:
+            rule: a name in `onecycle._suggest.RULES`, other tools' rules included; None: the default.
+
+        Raises:
+            Inconclusive: the curve does not tell; the reason says what it lacks.
+            ValueError: no rule of that name.
+        """
+        from onecycle._suggest import suggest
+
+        return suggest(self, rule)
+
+    def plot(self, path: StrPath | None = None, *, ax: Axes | None = None) -> Axes:
+        """Draw loss over value with the suggestion, or with the reason why there is none.
+
+        Args:
+            path: where to save the figure as well; the suffix gives the format.
+            ax: axes to draw into; a figure of its own where left out.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from onecycle.plot import plot_curve
+
+        return plot_curve(self, path, ax=ax)
+
+    # Files ------------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """Strict JSON; "NaN", "Infinity" and "-Infinity" are strings in it."""
+        parts = {
+            name: part.tolist() if isinstance(part, np.ndarray) else part for name, part in self._parts()
+        }
+        return write_document(_FORMAT, _VERSION, parts)
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "the JSON text") -> Curve:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is something else, or damaged; in one line that starts with `source`.
+        """
+        parts = read_document(text, _FORMAT, _VERSION, _TYPES, source)
+        try:
+            return cls(**parts)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{source}: {error}") from None
+
+    def save(self, path: StrPath) -> None:
+        """Write JSON, whole or not at all."""
+        write_file(path, self.to_json())
+
+    @classmethod
+    def load(cls, path: StrPath) -> Curve:
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is something else, or damaged.
+        """
+        return cls.from_json(read_text(path), source=str(path))
+
+    def to_csv(self, path: StrPath) -> None:
+        """Write a table: the swept hyper-parameter, loss, step, seed, and val_loss and noise if present."""
+        table = {self.hyper: self.value, "loss": self.loss, "step": self.step, "seed": self.seed}
+        lines = [
+            ",".join([*table, *(name for name in ("val_loss", "noise") if getattr(self, name) is not None)])
+        ]
+        blank = [
+            ["" if number != number else repr(number) for number in part.tolist()]
+            for part in (self.val_loss, self.noise)
+            if part is not None
+        ]
+        columns = [[repr(number) for number in part.tolist()] for part in table.values()] + blank
+        lines += [",".join(cells) for cells in zip(*columns, strict=True)]
+        write_file(path, "\n".join(lines) + "\n")
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: StrPath,
+        value: str | None = None,
+        loss: str | None = None,
+        val_loss: str | None = None,
+        step: str | None = None,
+        hyper: str = "lr",
+    ) -> Curve:
+        """Read a log of any tool: comma, semicolon or tab, Hugging Face's trainer_state.json, JSON lines.
+
+        Columns are found by their usual names, whatever their case and separators: lr, learning rate,
+        train/learning_rate, lr-AdamW/pg1 (Lightning's monitor); loss, train_loss, loss/train; val_loss,
+        test_loss, eval/loss; step, iteration, epoch. Rows that hold only one of rate and loss are joined
+        by their step. Rows without rate or loss are dropped.
+
+        Args:
+            path: the file.
+            value: the column of the swept hyper-parameter.
+            loss: the column of the training loss.
+            val_loss: the column of the validation loss.
+            step: the column that counts updates.
+            hyper: what was swept.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: no column for rate or loss; the message lists the columns there are.
+        """
+        return cls._from_log(
+            read_text(path),
+            str(path),
+            hyper,
+            {"value": value, "loss": loss, "val_loss": val_loss, "step": step},
+        )
+
+    @classmethod
+    def read(cls, path: StrPath) -> Curve:
+        """Read a curve from any file, by its content: our JSON, or a log as `from_csv` takes it.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: no curve in it.
+        """
+        text = read_text(path)
+        if f'"{_FORMAT}"' in text:
+            return cls.from_json(text, source=str(path))
+        return cls._from_log(text, str(path), "lr", {})
+
+    @classmethod
+    def _from_log(cls, text: str, source: str, hyper: str, names: Mapping[str, str | None]) -> Curve:
+        roles = dict.fromkeys(("value", "loss", "val_loss", "step", "seed", "noise"))
+        parts: dict[str, Any] = read_log(text, source, hyper, roles | dict(names))
+        try:
+            return cls(**parts, hyper=hyper, sweep=_sweep(np.array(parts["value"])))
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+
+
+_NAMES = [field.name for field in fields(Curve)]
+_TYPES: Mapping[str, Any] = {
+    **dict.fromkeys(("value", "loss", "step", "seed"), list),
+    **dict.fromkeys(("val_loss", "noise"), (list, type(None))),
+    **dict.fromkeys(("hyper", "sweep"), str),
+    "settings": dict,
+}
+
+
+def _floats(name: str, data: npt.ArrayLike, n: int | None = None) -> Floats:
+    try:
+        array = np.array(data, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a sequence of numbers, not {data!r:.60}") from None
+    return _sealed(name, array, n)
+
+
+def _ints(name: str, data: npt.ArrayLike, n: int) -> Ints:
+    numbers = _floats(name, data, n)
+    if not (np.isfinite(numbers) & (numbers == np.floor(numbers))).all():
+        raise ValueError(f"{name} must hold whole numbers, not {data!r:.60}")
+    return _sealed(name, np.array(data, dtype=np.int64), n)
+
+
+def _sealed(name: str, array: npt.NDArray[Any], n: int | None) -> npt.NDArray[Any]:
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, not {array.ndim}: give one number per point")
+    if n is not None and len(array) != n:
+        raise ValueError(f"{name} has {len(array)} points, value has {n}: give one number per point")
+    array.flags.writeable = False
+    return array
+
+
+def _jsonable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        copy: dict[str, Any] = decode(json.loads(json.dumps(encode(settings), allow_nan=False)))
+    except TypeError as error:
+        raise TypeError(f"settings must be what JSON can hold: {error}") from None
+    return copy
+
+
+def _same(a: object, b: object) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return np.array_equal(a, b, equal_nan=True)
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return bool(encode(a) == encode(b))
+    return a is b or (type(a) is type(b) and bool(a == b))
+
+
+def _sweep(value: Floats) -> str:
+    # Whichever axis makes the sweep the straighter line.
+    index = np.flatnonzero((value > 0) & np.isfinite(value))
+    spaced = value[index]
+    return "linear" if _straightness(index, spaced) > _straightness(index, np.log(spaced)) else "exponential"
+
+
+def _straightness(x: npt.NDArray[Any], y: Floats) -> float:
+    if len(x) < 3 or np.ptp(y) == 0:
+        return 0.0
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+# Smoothing ------------------------------------------------------------------------------------------
+
+
+class Smoothed(NamedTuple):
+    """A curve without its noise, and what was learnt on the way.
+
+    Attributes:
+        value: the grid, rising; shape (grid,).
+        loss: the smoothed loss there.
+        error: its standard error, from the noise and the points under the kernel.
+        start: the level that the sweep began at.
+        noise: standard deviation of a single loss.
+        points: how many points were usable.
+        lost: the lowest value at which a repeat ended in a non-finite or exploded loss, or None.
+    """
+
+    value: Floats
+    loss: Floats
+    error: Floats
+    start: float
+    noise: float
+    points: int
+    lost: float | None
+
+
+# Grid points per kernel width, and how many widths the kernel reaches.
+CELLS, _REACH = 8, 5
+
+
+def smooth(curve: Curve, width: float | None = None) -> Smoothed:
+    """Smooth as `Curve.smooth` says, in O(points + grid)."""
+    runs, lost = _runs(curve)
+    n = sum(len(loss) for _, loss in runs)
+    if n == 0:
+        none = np.empty(0)
+        return Smoothed(none, none, none, np.nan, 0.0, 0, min(lost, default=None))
+    x = np.log10(np.concatenate([value for value, _ in runs]))
+    despiked = [despike(loss) for _, loss in runs]
+    y = np.concatenate(despiked)
+    order = np.argsort(x, kind="stable")
+    x, y = x[order], y[order]
+
+    early = max(int(np.searchsorted(x, x[0] + (x[-1] - x[0]) / 10, side="right")), min(3, n))
+    start = float(np.median(y[:early]))
+    drop = start - float(y[early:].min(initial=start))
+    ceiling = start + drop if drop > 0 else np.inf
+    noise = _noise([loss for _, loss in runs], despiked, ceiling)
+    if drop <= 3 * noise:
+        ceiling = np.inf
+    lost += [float(value[-1]) for value, loss in runs if loss.size and loss[-1] > ceiling]
+
+    unit = _unit_spaced(x, width, sum(loss.size > 0 for _, loss in runs))
+    centred = np.minimum(y, ceiling) - start
+    # On numbers near 1, a constant curve comes out exactly flat and a tiny one does not underflow.
+    scale = float(np.abs(centred).max()) or 1.0
+    middle = (x[0] + x[-1]) / 2
+    grid, fit, spread = _local_lines(unit, x - middle, centred / scale)
+    return Smoothed(
+        10 ** (middle + grid), start + scale * fit, noise * spread, start, noise, n, min(lost, default=None)
+    )
+
+
+def _runs(curve: Curve) -> tuple[list[tuple[Floats, Floats]], list[float]]:
+    # Values above 0 and losses of each repeat up to its first non-finite loss, and the values of these.
+    runs, lost = [], []
+    for seed in np.unique(curve.seed):
+        mine = curve.seed == seed
+        value, loss = curve.value[mine], curve.loss[mine]
+        bad = np.flatnonzero(~np.isfinite(loss))
+        if bad.size:
+            lost.append(float(value[bad[0]]))
+            value, loss = value[: bad[0]], loss[: bad[0]]
+        runs.append((value[value > 0], loss[value > 0]))
+    return runs, lost
+
+
+def despike(loss: Floats) -> Floats:
+    """Running median of five, of three beside the ends, and Tukey's rule at the ends; monotone stays as is.
+
+    Source: J. W. Tukey, Exploratory Data Analysis (1977), section 7 (running medians, end values).
+    """
+    n = len(loss)
+    if n < 3:
+        return loss
+    smooth = loss.copy()
+    smooth[1:-1] = _median3(loss[:-2], loss[1:-1], loss[2:])
+    if n >= 5:
+        a, b, c, d, e = (loss[i : n - 4 + i] for i in range(5))
+        low = np.maximum(np.minimum(a, b), np.minimum(c, d))
+        high = np.minimum(np.maximum(a, b), np.maximum(c, d))
+        smooth[2:-2] = _median3(low, high, e)
+    for end, near, far in ((0, 1, 2), (-1, -2, -3)):
+        smooth[end] = _median3(loss[end], smooth[near], 3 * smooth[near] - 2 * smooth[far])
+    return smooth
+
+
+def _median3(a: Any, b: Any, c: Any) -> Any:
+    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
+
+
+def _noise(runs: list[Floats], despiked: list[Floats], ceiling: float) -> float:
+    # Second differences do not see the trend, and their median does not see the spikes.
+    bends = [
+        np.abs(loss[:-2] - 2 * loss[1:-1] + loss[2:])[smooth[1:-1] <= ceiling]
+        for loss, smooth in zip(runs, despiked, strict=True)
+    ]
+    pooled = np.concatenate(bends)
+    return float(1.4826 * np.median(pooled) / np.sqrt(6)) if pooled.size else 0.0
+
+
+def _unit_spaced(x: Floats, width: float | None, repeats: int) -> Floats:
+    # The axis on which the kernel is 1 wide everywhere: 3 points of a repeat, at least the width in decades.
+    n, span = len(x), x[-1] - x[0]
+    if span == 0:
+        return np.zeros(n)
+    floor = min(0.06, span / 20) if width is None else width
+    first = np.arange(n - 1)
+    low, high = np.maximum(first + 1 - 3 * repeats, 0), np.minimum(first + 3 * repeats, n - 1)
+    spacing = repeats * (x[high] - x[low]) / (high - low)
+    return np.concatenate([[0.0], np.cumsum(np.diff(x) / np.maximum(floor, 3 * spacing))])
+
+
+def _local_lines(u: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    # Lines in x under a kernel of width 1 in u (Fan and Gijbels 1996, chapter 3) on an even grid in u; each
+    # point is shared out between the two grid cells beside it. Returns the grid in x, the fit there, and
+    # its standard error per unit of noise.
+    gaps = max(round(u[-1] * CELLS), 1) if u[-1] > 0 else 0
+    step = u[-1] / gaps if gaps else 1.0
+    place = u / step
+    cell = np.minimum(place.astype(np.int64), gaps)
+    share = place - cell
+    kernel = np.exp(-((np.arange(-_REACH * CELLS, _REACH * CELLS + 1) * step) ** 2) / 2)
+
+    def cells(data: Floats) -> Floats:
+        total = np.zeros(gaps + 2)
+        total += np.bincount(cell, (1 - share) * data, gaps + 2)
+        total += np.bincount(cell + 1, share * data, gaps + 2)
+        return total[: gaps + 1]
+
+    def under(weight: Floats, sums: Floats) -> Floats:
+        half = _REACH * CELLS
+        spread: Floats = np.convolve(sums, weight)
+        return spread[half : half + gaps + 1]
+
+    moments = [cells(x**power) for power in (0, 1, 2)]
+    s0, s1, s2 = (under(kernel, moment) for moment in moments)
+    q0, q1, q2 = (under(kernel**2, moment) for moment in moments)
+    mean, centre = under(kernel, cells(y)) / s0, s1 / s0
+    variance = s2 / s0 - centre**2
+    grid = np.interp(np.linspace(0, u[-1], gaps + 1), u, x)
+    # Without two distinct values under the kernel there is no slope to see.
+    lever = np.where(variance > 1e-12, (grid - centre) / np.maximum(variance, 1e-12), 0.0)
+    fit = mean + lever * (under(kernel, cells(x * y)) / s0 - centre * mean)
+    # The fit weighs a point at x by kernel * (1 + lever * (x - centre)) / s0.
+    flat = 1 - lever * centre
+    error = np.sqrt(np.maximum(flat**2 * q0 + 2 * flat * lever * q1 + lever**2 * q2, 0)) / s0
+    return grid, fit, error

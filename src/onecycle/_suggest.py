@@ -1,0 +1,337 @@
+"""From curve to suggestion: anchors on the smoothed loss, and the rules that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from onecycle import _rules
+from onecycle._curve import CELLS, Curve, Floats, smooth
+from onecycle._errors import Inconclusive
+from onecycle._files import read_document, write_document
+
+_FORMAT, _VERSION = "onecycle.suggestion", 1
+_NUMBER, _TEXT = (int, float), str
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A value to train with, its interval, and why.
+
+    Args:
+        value: the suggested value, in the units of the swept hyper-parameter.
+        low: the low end of the interval.
+        high: the high end of the interval.
+        rule: the name of the rule that read it.
+        reason: one plain sentence.
+        use: what the value is for: "one_cycle" is the peak of a 1cycle policy.
+        hyper: the hyper-parameter: "lr", "momentum", ...
+
+    Raises:
+        ValueError: not 0 < low <= value <= high < infinity.
+    """
+
+    value: float
+    low: float
+    high: float
+    rule: str
+    reason: str
+    use: str = "one_cycle"
+    hyper: str = "lr"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.value <= self.high < np.inf:
+            raise ValueError(
+                f"a suggestion needs 0 < low <= value <= high < infinity, "
+                f"got low={self.low!r}, value={self.value!r}, high={self.high!r}"
+            )
+
+    @property
+    def max_lr(self) -> float:
+        """The suggested learning rate.
+
+        Raises:
+            AttributeError: the suggestion is for another hyper-parameter.
+        """
+        if self.hyper != "lr":
+            raise AttributeError(f"this suggestion is for {self.hyper}, not lr; it is in suggestion.value")
+        return self.value
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __str__(self) -> str:
+        name = "max_lr" if self.hyper == "lr" else self.hyper
+        return f"{name} {self.value:.3g} ({self.low:.3g} to {self.high:.3g}), rule {self.rule}: {self.reason}"
+
+    def to_json(self) -> str:
+        """Strict JSON."""
+        return write_document(_FORMAT, _VERSION, asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str = "the JSON text") -> Suggestion:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is something else, or damaged; in one line that starts with `source`.
+        """
+        types = dict.fromkeys(("value", "low", "high"), _NUMBER) | dict.fromkeys(
+            ("rule", "reason", "use", "hyper"), _TEXT
+        )
+        fields = read_document(text, _FORMAT, _VERSION, types, source)
+        try:
+            return cls(**fields)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+
+
+# Anchors --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """What can be seen on a curve; None where it cannot.
+
+    Scaling or shifting the loss does not move them; scaling the values scales them.
+
+    Attributes:
+        start: the loss that the sweep began at: its median over the first tenth, in decades.
+        best: the least smoothed loss.
+        noise: the standard deviation of a single loss about the curve.
+        onset: the value where a tenth of the drop from start to best is made for good; None if the fall was
+            under way when the sweep began.
+        steepest: where the loss falls fastest per decade, after that tenth and up to the minimum.
+        minimum: where the smoothed loss is least; None if the drop is no clear one.
+        divergence: the first value past the minimum where half of the drop is lost again, or where the
+            loss became infinite, NaN, or ended in an explosion.
+        falling: the loss still falls at the highest value, so that the minimum is no turn.
+    """
+
+    start: float
+    best: float
+    noise: float
+    onset: float | None = None
+    steepest: float | None = None
+    minimum: float | None = None
+    divergence: float | None = None
+    falling: bool = False
+
+
+# A drop counts if it is this many standard errors of the smoothed loss; on 100 points of pure noise, one
+# curve in a hundred has such a drop.
+_CLEAR = 5.0
+
+
+def anchors(curve: Curve) -> Anchors:
+    """Find start, onset, steepest fall, minimum and divergence of a curve."""
+    value, loss, error, start, noise, _, lost = smooth(curve)
+    if not value.size:
+        return Anchors(start, start, noise)
+    least = int(loss.argmin())
+    best = float(loss[least])
+    drop = start - best
+    if least == 0 or drop <= max(_CLEAR * error[least], 1e-9 * max(abs(start), abs(best))):
+        return Anchors(start, best, noise)
+
+    x = np.log10(value)
+    above = np.flatnonzero(loss[:least] > start - drop / 10)
+    under_way = not above.size or loss[0] > start + drop / 10
+    onset = None if under_way else _crossing(x, loss, int(above[-1]) + 1, start - drop / 10)
+    first = int(above[-1]) + 1 if above.size else 0
+    steepest = float(value[first + int(np.gradient(loss, x)[first : least + 1].argmin())])
+
+    minimum = float(value[least])
+    risen = np.flatnonzero(loss[least:] >= best + drop / 2)
+    ends = [_crossing(x, loss, least + int(risen[0]), best + drop / 2)] if risen.size else []
+    if lost is not None and lost >= minimum * (1 - 1e-9):
+        ends.append(max(lost, minimum))
+    # Within a kernel's width of the end, a minimum is only where the sweep stopped.
+    falling = not ends and least >= len(value) - 1 - CELLS
+    return Anchors(start, best, noise, onset, steepest, minimum, min(ends, default=None), falling)
+
+
+def _crossing(x: Floats, loss: Floats, after: int, level: float) -> float:
+    # The value at which the loss, on its way from one grid point to the next, passes the level.
+    before = after - 1
+    share = (level - loss[before]) / (loss[after] - loss[before])
+    return float(10 ** (x[before] + share * (x[after] - x[before])))
+
+
+# Rules ----------------------------------------------------------------------------------------------
+
+
+def suggest(curve: Curve, rule: str | None = None) -> Suggestion:
+    """Read a value off a curve by the rule of that name; None means `default_rule`.
+
+    Raises:
+        Inconclusive: the curve does not tell.
+        ValueError: no rule of that name.
+    """
+    name = default_rule(curve) if rule is None else rule
+    if name not in RULES:
+        raise ValueError(f"no rule {name!r}; the rules are {', '.join(RULES)}")
+    return RULES[name](curve, name)
+
+
+def default_rule(curve: Curve) -> str:
+    """The rule that reads a curve unless told otherwise.
+
+    A rate is read from all anchors. Momentum and the like are bounded: a quarter of them means nothing,
+    so the least loss itself is taken, as Smith reads them (arXiv 1803.09820, section 4.3).
+    """
+    return "anchors" if curve.hyper == "lr" else "argmin"
+
+
+def read(curve: Curve) -> tuple[Anchors, float, float]:
+    """The anchors of a curve that has a fall and a turn, with its steepest fall and its minimum.
+
+    Raises:
+        Inconclusive: the curve is empty, short, no sweep, flat, rising, noisy, or still falling at its end.
+    """
+    smoothed = smooth(curve)
+    found = anchors(curve)
+    hyper = {"lr": "rate"}.get(curve.hyper, curve.hyper)
+    points, end = smoothed.points, float(curve.value.max(initial=0))
+    if not np.isfinite(curve.loss).any():
+        raise Inconclusive(
+            f"none of the {len(curve)} losses is a finite number: start the sweep lower, or look at the data"
+            if len(curve)
+            else "the curve holds no point: run a range test first"
+        )
+    if points < 10:
+        raise Inconclusive(
+            f"only {points} usable points ({hyper} above 0, before the first non-finite loss), "
+            f"10 are needed: take more steps or start lower"
+        )
+    _check_sweep(curve, hyper)
+    if found.minimum is None or found.steepest is None:
+        raise Inconclusive(_why_no_minimum(curve, found, smoothed.loss, smoothed.error, smoothed.lost, hyper))
+    if found.falling:
+        such = f", such as {end * 10:.3g}" if curve.hyper == "lr" else ""
+        raise Inconclusive(
+            f"the loss still falls at the highest {hyper}, {end:.3g}: sweep to a higher end{such}"
+        )
+    return found, found.steepest, found.minimum
+
+
+def _check_sweep(curve: Curve, hyper: str) -> None:
+    for seed in np.unique(curve.seed):
+        value = curve.value[curve.seed == seed]
+        back = np.flatnonzero(np.diff(value) < -1e-6 * value[:-1])
+        if back.size:
+            at = int(curve.step[curve.seed == seed][back[0] + 1])
+            raise Inconclusive(
+                f"the {hyper} goes down at step {at}, so this is no range test: sweep it upwards only"
+            )
+    if np.ptp(curve.value[curve.value > 0]) == 0:
+        raise Inconclusive(f"the {hyper} is {curve.value.max():.3g} at every point: sweep it over a range")
+
+
+def _why_no_minimum(
+    curve: Curve, found: Anchors, loss: Floats, error: Floats, lost: float | None, hyper: str
+) -> str:
+    start, drop = found.start, found.start - found.best
+    size = max(abs(start), abs(found.best))
+    top = int(loss.argmax())
+    if loss[top] - start > max(_CLEAR * error[top], drop, 1e-9 * size):
+        return f"the loss only rises, from {start:.3g} to {loss[top]:.3g}: start the sweep lower"
+    if lost is not None:
+        return f"the loss is not finite from {hyper} {lost:.3g} on and never fell: start the sweep lower"
+    if max(drop, loss[top] - start, found.noise) <= 1e-9 * size:
+        return (
+            f"the loss is flat at {start:.3g} from {hyper} {_least(curve):.3g} to {curve.value.max():.3g}: "
+            f"sweep to a higher end, or check that the updates reach the weights"
+        )
+    return (
+        f"the loss is too noisy: its fall of {max(drop, 0):.2g} cannot be told from the noise of "
+        f"{found.noise:.2g} per step: take more steps, repeats or larger batches, or a higher end"
+    )
+
+
+def _least(curve: Curve) -> float:
+    return float(curve.value[curve.value > 0].min())
+
+
+# The default rule -----------------------------------------------------------------------------------
+
+# One entry per way to read a rate off steepest fall, minimum and divergence. Measured against 300-step
+# 1cycles, a quarter of the divergence was best in the worst case, half of the minimum next, then the
+# geometric mean of steepest fall and minimum. L. N. Smith takes the largest rate that does not diverge
+# and stays somewhat below it (arXiv 1803.09820, section 4.1).
+_READINGS: Mapping[str, Callable[[float, float, float | None], float | None]] = {
+    "divergence/4": lambda _steepest, _minimum, divergence: divergence and divergence / 4,
+    "argmin/2": lambda _steepest, minimum, _divergence: minimum / 2,
+    "midway": lambda steepest, minimum, _divergence: float(np.sqrt(steepest * minimum)),
+    "argmin": lambda _steepest, minimum, _divergence: minimum,
+    "steepest": lambda steepest, _minimum, _divergence: steepest,
+}
+_TOGETHER = ("divergence/4", "argmin/2", "midway")
+# The least half-width of an interval, as a factor: sweeps of one task from different seeds differ by it.
+_LEAST_WIDTH = 2**0.5
+
+
+def _from_anchors(curve: Curve, rule: str) -> Suggestion:
+    # The median of the readings on a logarithmic scale, never above the minimum; their span is the interval.
+    found, steepest, minimum = read(curve)
+    readings = [
+        (name, min(answer, minimum))
+        for name in _TOGETHER
+        if (answer := _READINGS[name](steepest, minimum, found.divergence)) is not None
+    ]
+    answers = [answer for _, answer in readings]
+    value = min(float(np.exp(np.median(np.log(answers)))), minimum)
+    low = min(*answers, value / _LEAST_WIDTH)
+    high = max(value, min(max(*answers, value * _LEAST_WIDTH), minimum))
+    names = ", ".join(f"{name} {answer:.3g}" for name, answer in readings)
+    return Suggestion(value, low, high, rule, f"{_seen(found)}; the middle of {names}", hyper=curve.hyper)
+
+
+def _from_one_anchor(curve: Curve, rule: str) -> Suggestion:
+    found, steepest, minimum = read(curve)
+    value = _READINGS[rule](steepest, minimum, found.divergence)
+    if value is None:
+        raise Inconclusive(
+            f"the loss never diverged, so rule {rule!r} has nothing to read: sweep to a higher end"
+        )
+    reason = f"{_seen(found)}; one anchor gives no interval"
+    return Suggestion(value, value, value, rule, reason, hyper=curve.hyper)
+
+
+def _seen(found: Anchors) -> str:
+    end = "never diverges" if found.divergence is None else f"has diverged at {found.divergence:.3g}"
+    return (
+        f"the loss falls from {found.start:.3g} to {found.best:.3g}, fastest at {found.steepest:.3g}, "
+        f"is least at {found.minimum:.3g} and {end}"
+    )
+
+
+# Rules of other tools -------------------------------------------------------------------------------
+
+
+def _from_tool(curve: Curve, rule: str) -> Suggestion:
+    # Other tools read one sweep; of several, each is read by itself.
+    answers = []
+    refusal = Inconclusive("the curve holds no point: run a range test first")
+    for seed in np.unique(curve.seed):
+        mine = (curve.seed == seed) & (curve.value > 0)
+        try:
+            answers.append(_rules.RULES[rule](curve.value[mine], curve.loss[mine]))
+        except Inconclusive as error:
+            refusal = error
+    if not answers:
+        raise refusal
+    value = float(np.exp(np.mean(np.log(answers)))) if len(answers) > 1 else answers[0]
+    spread = (
+        "the tool gives no interval" if len(answers) == 1 else f"the interval spans {len(answers)} repeats"
+    )
+    low, high = min(*answers, value), max(*answers, value)
+    return Suggestion(value, low, high, rule, f"{_rules.ORIGIN[rule]}; {spread}", hyper=curve.hyper)
+
+
+RULES: Mapping[str, Callable[[Curve, str], Suggestion]] = {
+    "anchors": _from_anchors,
+    **dict.fromkeys(_READINGS, _from_one_anchor),
+    **dict.fromkeys(_rules.RULES, _from_tool),
+}

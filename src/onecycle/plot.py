@@ -1,0 +1,149 @@
+"""Figures. Nothing is computed here: each function draws what the objects themselves say."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onecycle._curve import Curve, StrPath
+from onecycle._errors import Inconclusive
+from onecycle._files import write_file
+from onecycle._suggest import Suggestion, anchors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LABELS = {"lr": "learning rate", "weight_decay": "weight decay"}
+_LOSS, _VAL, _SUGGESTED, _DIVERGED = "#1f4e79", "#c46210", "#2e7d32", "#b3261e"
+
+
+def plot_curve(
+    curve: Curve,
+    path: StrPath | None = None,
+    ax: Axes | None = None,
+    suggestion: Suggestion | Inconclusive | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Draw the loss over the swept value: points, smoothed line, suggestion with interval, divergence.
+
+    Args:
+        curve: what to draw.
+        path: where to save the figure as well; the suffix gives the format, PNG without one.
+        ax: axes to draw into; a figure of its own where left out.
+        suggestion: what to mark; the default rule's suggestion, or its refusal, where left out.
+        title: above the axes; nothing where left out.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: matplotlib knows no format of that suffix.
+    """
+    if ax is None:
+        ax = new_axes()
+    if suggestion is None:
+        try:
+            suggestion = curve.suggest()
+        except Inconclusive as refusal:
+            suggestion = refusal
+
+    shown = curve.value > 0
+    value, loss = curve.value[shown], curve.loss[shown]
+    ax.plot(value, loss, ".", color=_LOSS, alpha=0.4, markersize=5, markeredgewidth=0, label="loss per step")
+    if curve.val_loss is not None:
+        measured = shown & np.isfinite(curve.val_loss)
+        ax.plot(
+            curve.value[measured],
+            curve.val_loss[measured],
+            "-",
+            color=_VAL,
+            alpha=0.5,
+            linewidth=0.8,
+            label="validation loss",
+        )
+    ax.plot(*curve.smooth(), "-", color=_LOSS, linewidth=2, label="smoothed loss")
+
+    if value.size:
+        # Ratios count for rates; momentum lives within one octave.
+        if value.max() > 3 * value.min():
+            ax.set_xscale("log")
+        if value.max() > value.min():
+            ax.set_xlim(value.min(), value.max())
+    _limit_loss(ax, curve)
+    _mark_divergence(ax, curve)
+    if isinstance(suggestion, Suggestion):
+        _mark_suggestion(ax, suggestion)
+    else:
+        ax.text(
+            0.5, 1.02, f"No suggestion: {suggestion.reason}", transform=ax.transAxes,
+            ha="center", va="bottom", color=_DIVERGED, fontsize="small", wrap=True,
+        )  # fmt: skip
+    ax.set_xlabel(_LABELS.get(curve.hyper, curve.hyper))
+    ax.set_ylabel("loss")
+    ax.grid(alpha=0.2)
+    ax.legend(loc="best", fontsize="small", framealpha=0.85)
+    if title is not None:
+        ax.set_title(title)
+    if path is not None:
+        save(ax, path)
+    return ax
+
+
+def _limit_loss(ax: Axes, curve: Curve) -> None:
+    # The fall fills the picture; an exploding tail leaves it.
+    seen = anchors(curve)
+    finite = curve.loss[np.isfinite(curve.loss)]
+    if seen.minimum is not None:
+        drop = seen.start - seen.best
+        ax.set_ylim(seen.best - 0.15 * drop - 2 * seen.noise, seen.start + 0.3 * drop + 2 * seen.noise)
+    elif finite.size:
+        low, high = np.quantile(finite, (0.02, 0.98))
+        margin = 0.15 * (high - low) or 0.05 * abs(high) or 1.0
+        ax.set_ylim(low - margin, high + margin)
+
+
+def _mark_divergence(ax: Axes, curve: Curve) -> None:
+    divergence = anchors(curve).divergence
+    if divergence is not None:
+        last = float(curve.value.max())
+        right = last if divergence < last else divergence * 1.1
+        ax.axvspan(
+            divergence,
+            right,
+            color=_DIVERGED,
+            alpha=0.12,
+            linewidth=0,
+            label=f"diverged from {divergence:.3g}",
+        )
+        ax.set_xlim(right=right)
+
+
+def _mark_suggestion(ax: Axes, suggestion: Suggestion) -> None:
+    name = "max_lr" if suggestion.hyper == "lr" else suggestion.hyper
+    ax.axvline(suggestion.value, color=_SUGGESTED, linewidth=1.5, label=f"{name} {suggestion.value:.3g}")
+    if suggestion.low < suggestion.high:
+        ax.axvspan(
+            suggestion.low, suggestion.high, color=_SUGGESTED, alpha=0.15, linewidth=0,
+            label=f"{suggestion.low:.3g} to {suggestion.high:.3g}",
+        )  # fmt: skip
+
+
+def new_axes() -> Axes:
+    """Axes in a figure of their own, which needs neither a display nor pyplot's global state.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError("figures need matplotlib: pip install 'onecycle[plot]'") from None
+    return Figure(figsize=(7, 4.5), layout="constrained").subplots()
+
+
+def save(ax: Axes, path: StrPath) -> None:
+    """Write the figure of these axes, whole or not at all."""
+    buffer = io.BytesIO()
+    ax.figure.canvas.print_figure(buffer, format=Path(path).suffix[1:] or "png", dpi=150)
+    write_file(path, buffer.getvalue())

@@ -1,0 +1,475 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onecycle._curve import Curve
+from onecycle._errors import Inconclusive
+from onecycle._suggest import RULES, Anchors, Suggestion, anchors, default_rule, read
+
+SMITH = Path(__file__).parents[2] / "shared" / "data" / "smith"
+NAN, INF = math.nan, math.inf
+X = np.geomspace(1e-6, 10, 701)
+
+
+def bowl(x: Any = X, fall: float = 0.01, rise: float = 3.0) -> Any:
+    """A loss of 2.3 that falls to about 0.3 around `fall` and climbs past `rise`."""
+    return 2.3 - 2 / (1 + (fall / x) ** 2) + (x / rise) ** 4
+
+
+def noisy(seed: int = 0, noise: float = 0.05, n: int = 200, **shape: Any) -> Any:
+    x = np.geomspace(1e-6, 10, n)
+    return x, bowl(x, **shape) + np.random.default_rng(seed).normal(0, noise, n)
+
+
+# Anchors --------------------------------------------------------------------------------------------
+
+
+def test_anchors_of_a_known_curve() -> None:
+    seen = anchors(Curve(X, bowl()))
+    # By calculus: a tenth has gone at fall / 3, it is steepest at fall, least where x^6 = (rise^2 * fall)^2,
+    # and half is lost again at rise.
+    assert seen.start == pytest.approx(2.3, abs=1e-4)
+    assert seen.best == pytest.approx(0.3015, abs=2e-3)
+    assert seen.noise == pytest.approx(0, abs=1e-3)
+    assert seen.onset == pytest.approx(0.01 / 3, rel=0.05)
+    assert seen.steepest == pytest.approx(0.01, rel=0.04)
+    assert seen.minimum == pytest.approx(0.448, rel=0.05)
+    assert seen.divergence == pytest.approx(3, rel=0.05)
+    assert seen.falling is False
+
+
+def test_anchors_are_read_at_levels_between_grid_points() -> None:
+    # Straight in log10: falls from 2 to 0 over 4 decades, then rises by 1 per decade.
+    x = np.geomspace(1e-4, 1e2, 6001)
+    log = np.log10(x)
+    seen = anchors(Curve(x, np.where(log < 0, -log / 2, log)))
+    start = 2 - 0.3 / 2  # the median over the first tenth, 0.6 decades
+    assert seen.start == pytest.approx(start, abs=1e-3)
+    assert seen.minimum == pytest.approx(1, rel=0.1)
+    drop = start - seen.best
+    assert seen.onset == pytest.approx(10 ** (-2 * (start - drop / 10)), rel=1e-3)
+    assert seen.divergence == pytest.approx(10 ** (seen.best + drop / 2), rel=1e-3)
+
+
+def test_what_is_not_there_is_none() -> None:
+    assert anchors(Curve(X, np.ones(701))) == Anchors(1.0, 1.0, 0.0)
+    rising = anchors(Curve(X, 1 + X))
+    assert (rising.onset, rising.steepest, rising.minimum, rising.divergence) == (None,) * 4
+    assert rising.falling is False
+    falling = anchors(Curve(X, 1 / (1 + X)))
+    assert falling.falling is True
+    assert falling.divergence is None
+    assert falling.minimum == pytest.approx(10)
+    creeping = anchors(Curve(X, bowl(rise=11)))
+    assert creeping.divergence is None
+    assert creeping.falling is False
+    # Already falling at the first value: the onset was not seen.
+    late = np.geomspace(0.02, 10, 300)
+    assert anchors(Curve(late, bowl(late))).onset is None
+    assert anchors(Curve(late, bowl(late))).steepest == pytest.approx(0.02, rel=0.6)
+
+
+def test_an_empty_curve_has_no_anchors() -> None:
+    seen = anchors(Curve([0, 0], [1, 2]))
+    assert math.isnan(seen.start)
+    assert math.isnan(seen.best)
+    assert (seen.noise, seen.minimum, seen.divergence, seen.falling) == (0.0, None, None, False)
+
+
+def test_steepest_lies_between_onset_and_minimum() -> None:
+    # A steep dip far below the onset does not count.
+    loss = bowl() + np.where((X > 1e-5) & (X < 3e-5), 2, 0)
+    seen = anchors(Curve(X, loss))
+    assert seen.steepest == pytest.approx(0.01, rel=0.05)
+    assert seen.onset == pytest.approx(0.0033, rel=0.05)
+
+
+def test_divergence_is_where_the_loss_stops_being_finite() -> None:
+    loss = np.where(X > 0.5, NAN, bowl())
+    seen = anchors(Curve(X, loss))
+    assert seen.divergence == X[X > 0.5][0]
+    assert seen.falling is False
+    # A crossing comes first, where there is one.
+    late = np.where(X > 5, INF, bowl())
+    assert anchors(Curve(X, late)).divergence == pytest.approx(anchors(Curve(X, bowl())).divergence, rel=1e-3)
+    # A repeat that was lost before the minimum does not move it: its end is no end of the sweep.
+    both = Curve(
+        np.tile(X, 3), np.r_[np.where(X > 1e-4, NAN, bowl()), loss, loss], seed=np.repeat([0, 1, 2], 701)
+    )
+    assert anchors(both).minimum == pytest.approx(anchors(Curve(X, loss)).minimum, rel=0.05)
+
+
+def test_an_explosion_in_the_last_loss_is_a_divergence() -> None:
+    x = X[X < 0.3]
+    loss = bowl(x)
+    seen = anchors(Curve(x, np.r_[loss[:-1], 1e6]))
+    assert seen.divergence == x[-1]
+    assert seen.falling is False
+    assert anchors(Curve(x, loss)).falling is True
+
+
+def test_falling_means_a_minimum_within_a_kernel_of_the_end() -> None:
+    # The kernel is 0.06 decades wide.
+    for beyond, falling in ((0.03, True), (0.055, True), (0.2, False)):
+        x = np.geomspace(1e-4, 10**beyond, 2000)
+        loss = np.abs(np.log10(x))
+        assert anchors(Curve(x, loss)).falling is falling, beyond
+
+
+curves = st.builds(
+    lambda seed, fall, rise, noise: noisy(seed, noise, fall=10**fall, rise=10**rise),
+    st.integers(0, 1000),
+    st.floats(-4, -1.5),
+    st.floats(-0.5, 0.8),
+    st.floats(0.001, 0.2),
+)
+
+
+def points(seen: Anchors) -> list[float]:
+    return [point or 0.0 for point in (seen.onset, seen.steepest, seen.minimum, seen.divergence)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(curve=curves, a=st.floats(0.01, 100), b=st.floats(-100, 100), c=st.floats(1e-3, 1e3))
+def test_anchors_do_not_depend_on_units(curve: Any, a: float, b: float, c: float) -> None:
+    x, y = curve
+    plain = anchors(Curve(x, y))
+    assert points(anchors(Curve(x, a * y + b))) == pytest.approx(points(plain), rel=1e-6)
+    assert points(anchors(Curve(x * c, y))) == pytest.approx([c * point for point in points(plain)], rel=1e-6)
+    shifted = anchors(Curve(x, a * y + b))
+    assert [shifted.start, shifted.best] == pytest.approx(
+        [a * plain.start + b, a * plain.best + b], abs=1e-6 * (a + 100)
+    )
+    assert shifted.noise == pytest.approx(a * plain.noise, rel=1e-6, abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(curve=curves, tail=st.lists(st.sampled_from([NAN, INF, -INF, 1.0]), max_size=5))
+def test_a_tail_that_is_not_finite_moves_nothing_before_it(curve: Any, tail: Any) -> None:
+    x, y = curve
+    plain = anchors(Curve(x, y))
+    longer = anchors(Curve(np.r_[x, 11 + np.arange(len(tail) + 1)], np.r_[y, NAN, tail]))
+    assert points(longer)[:3] == points(plain)[:3]
+    assert longer.divergence == (plain.divergence or 11)
+
+
+@settings(max_examples=30, deadline=None)
+@given(fall=st.floats(-4, -1.5), rise=st.floats(0, 0.8), n=st.integers(150, 400))
+def test_twice_the_points_change_little(fall: Any, rise: Any, n: int) -> None:
+    one, two = (
+        anchors(Curve(x, bowl(x, 10**fall, 10**rise)))
+        for x in (np.geomspace(1e-6, 10, m) for m in (n, 2 * n))
+    )
+    assert points(two) == pytest.approx(points(one), rel=0.35)
+    same = anchors(Curve(np.repeat(X, 2), np.repeat(bowl(), 2), seed=[0, 1] * 701))
+    assert points(same) == pytest.approx(points(anchors(Curve(X, bowl()))), rel=0.01)
+
+
+def test_pure_noise_has_no_minimum() -> None:
+    x = np.geomspace(1e-6, 10, 100)
+    found = [anchors(Curve(x, np.random.default_rng(s).normal(0, 1, 100))).minimum for s in range(200)]
+    assert sum(minimum is not None for minimum in found) <= 6
+    # A drop of two standard deviations is seen.
+    seen = [
+        anchors(Curve(x, np.random.default_rng(s).normal(0, 1, 100) + np.where(x > 0.001, -4, 0))).minimum
+        for s in range(50)
+    ]
+    assert sum(minimum is not None for minimum in seen) >= 48
+
+
+# Suggestion -----------------------------------------------------------------------------------------
+
+GOOD = Suggestion(0.32, 0.126, 0.6, "anchors", "because of 3")
+
+
+def test_suggestion() -> None:
+    assert GOOD.max_lr == 0.32
+    assert float(GOOD) == 0.32
+    assert (GOOD.use, GOOD.hyper) == ("one_cycle", "lr")
+    assert str(GOOD) == "max_lr 0.32 (0.126 to 0.6), rule anchors: because of 3"
+    momentum = replace(GOOD, hyper="momentum")
+    assert str(momentum) == "momentum 0.32 (0.126 to 0.6), rule anchors: because of 3"
+    with pytest.raises(AttributeError, match=r"for momentum, not lr; it is in suggestion\.value"):
+        momentum.max_lr  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high"),
+    [(0, 1, 2), (2, 1, 3), (1, 3, 2), (1, 2, INF), (NAN, 1, 2), (1, NAN, 2), (-1, 1, 2)],
+)
+def test_a_suggestion_is_in_order(low: float, value: Any, high: Any) -> None:
+    with pytest.raises(ValueError, match="needs 0 < low <= value <= high < infinity, got low="):
+        Suggestion(value, low, high, "r", "s")
+
+
+def test_ends_may_be_the_value() -> None:
+    assert Suggestion(1, 1, 1, "r", "s").high == 1
+
+
+def test_suggestion_json() -> None:
+    assert json.loads(GOOD.to_json()) == {
+        "format": "onecycle.suggestion", "version": 1, "value": 0.32, "low": 0.126, "high": 0.6,
+        "rule": "anchors", "reason": "because of 3", "use": "one_cycle", "hyper": "lr",
+    }  # fmt: skip
+    assert Suggestion.from_json(GOOD.to_json()) == GOOD
+    assert Suggestion.from_json(replace(GOOD, use="constant", hyper="momentum").to_json()).use == "constant"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"low": 0}, "^here: a suggestion needs 0 < low"),
+        ({"low": "1"}, "^here: the field \"low\" is of the wrong type: '1'"),
+        ({"value": None}, '^here: the field "value" is of the wrong type: None'),
+        ({"high": []}, '^here: the field "high" is of the wrong type'),
+        ({"rule": 1}, '^here: the field "rule" is of the wrong type: 1'),
+        ({"reason": 1}, '^here: the field "reason" is of the wrong type: 1'),
+        ({"use": 1}, '^here: the field "use" is of the wrong type: 1'),
+        ({"hyper": 1}, '^here: the field "hyper" is of the wrong type: 1'),
+        ({"version": 2}, "^here: written in version 2 of onecycle.suggestion"),
+        ({"format": "onecycle.curve"}, "found 'onecycle.curve'"),
+    ],
+)
+def test_suggestion_json_names_what_is_wrong(change: Any, message: str) -> None:
+    text = json.dumps(json.loads(GOOD.to_json()) | change)
+    with pytest.raises(ValueError, match=message):
+        Suggestion.from_json(text, source="here")
+    with pytest.raises(ValueError, match=r"^the JSON text: "):
+        Suggestion.from_json(text)
+
+
+# The default rule -----------------------------------------------------------------------------------
+
+
+def test_the_default_rule_is_the_middle_of_three_readings() -> None:
+    curve = Curve(X, bowl())
+    seen, steepest, minimum = read(curve)
+    assert (steepest, minimum) == (seen.steepest, seen.minimum)
+    assert seen.divergence is not None
+    readings = [minimum, minimum / 2, math.sqrt(steepest * minimum)]
+    assert seen.divergence / 4 > minimum
+    suggestion = curve.suggest()
+    assert suggestion.value == pytest.approx(minimum / 2)
+    assert (suggestion.low, suggestion.high) == pytest.approx((readings[2], minimum))
+    assert (suggestion.rule, suggestion.use, suggestion.hyper) == ("anchors", "one_cycle", "lr")
+    assert suggestion.reason == (
+        f"the loss falls from 2.3 to {seen.best:.3g}, fastest at {steepest:.3g}, is least at {minimum:.3g} "
+        f"and has diverged at {seen.divergence:.3g}; the middle of divergence/4 {minimum:.3g}, "
+        f"argmin/2 {minimum / 2:.3g}, midway {readings[2]:.3g}"
+    )
+    assert curve.suggest("anchors") == suggestion
+
+
+def test_without_a_divergence_it_is_the_geometric_mean_of_two() -> None:
+    curve = Curve(X, bowl(rise=11))
+    _, steepest, minimum = read(curve)
+    suggestion = curve.suggest()
+    midway = math.sqrt(steepest * minimum)
+    assert suggestion.value == pytest.approx(math.sqrt(minimum / 2 * midway))
+    assert suggestion.low == pytest.approx(midway)
+    assert suggestion.high == pytest.approx(minimum / 2)
+    assert "and never diverges; the middle of argmin/2" in suggestion.reason
+    with pytest.raises(
+        Inconclusive, match="the loss never diverged, so rule 'divergence/4' has nothing to read: sweep"
+    ):
+        curve.suggest("divergence/4")
+
+
+def test_the_interval_is_at_least_a_factor_of_two_wide_but_never_beyond_the_minimum() -> None:
+    # A narrow valley: steepest just below the minimum, divergence just past it.
+    x = np.geomspace(0.1, 10, 4000)
+    loss = np.where(np.abs(np.log10(x)) < 0.2, np.abs(np.log10(x)) / 0.2, 1)
+    curve = Curve(x, loss)
+    seen, steepest, minimum = read(curve)
+    assert seen.divergence is not None
+    assert minimum == pytest.approx(1, rel=0.02)
+    suggestion = curve.suggest()
+    value = sorted([seen.divergence / 4, minimum / 2, math.sqrt(steepest * minimum)])[1]
+    assert suggestion.value == pytest.approx(value)
+    assert suggestion.high == pytest.approx(math.sqrt(steepest * minimum))
+    one = Curve(x, np.where(x > 1.02, NAN, np.where(x > 0.9, 0.0, 1.0)))
+    narrow = one.suggest()
+    assert narrow.value <= narrow.high <= read(one)[2]
+    assert narrow.low <= narrow.value / 2**0.5
+
+
+@settings(max_examples=40, deadline=None)
+@given(curve=curves, a=st.floats(0.01, 100), b=st.floats(-100, 100), c=st.floats(1e-2, 1e2))
+def test_the_suggestion_does_not_depend_on_units_and_stays_below_the_minimum(
+    curve: Any, a: float, b: float, c: float
+) -> None:
+    x, y = curve
+    plain = Curve(x, y).suggest()
+    assert plain.low <= plain.value / 2**0.5 * (1 + 1e-12)
+    minimum = anchors(Curve(x, y)).minimum
+    assert minimum is not None
+    assert plain.high <= minimum
+    assert plain.high >= min(plain.value * 2**0.5, minimum) * (1 - 1e-12)
+    moved = Curve(x * c, a * y + b).suggest()
+    assert [moved.value, moved.low, moved.high] == pytest.approx(
+        [c * v for v in (plain.value, plain.low, plain.high)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("rule", "expect"),
+    [
+        ("argmin", lambda _s, m, _d: m),
+        ("argmin/2", lambda _s, m, _d: m / 2),
+        ("divergence/4", lambda _s, _m, d: d / 4),
+        ("midway", lambda s, m, _d: math.sqrt(s * m)),
+        ("steepest", lambda s, _m, _d: s),
+    ],
+)  # fmt: skip
+def test_single_anchors_are_rules_without_interval(rule: str, expect: Any) -> None:
+    curve = Curve(X, bowl())
+    seen, steepest, minimum = read(curve)
+    suggestion = curve.suggest(rule)
+    assert suggestion.value == pytest.approx(expect(steepest, minimum, seen.divergence))
+    assert (suggestion.low, suggestion.high, suggestion.rule) == (suggestion.value, suggestion.value, rule)
+    assert suggestion.reason.startswith("the loss falls from 2.3 to 0.3")
+    assert suggestion.reason.endswith("; one anchor gives no interval")
+
+
+def test_momentum_is_read_at_the_least_loss() -> None:
+    momentum = np.linspace(0.7, 0.99, 200)
+    curve = Curve(momentum, (momentum - 0.9) ** 2, hyper="momentum", sweep="linear")
+    assert default_rule(curve) == "argmin"
+    suggestion = curve.suggest()
+    assert suggestion.value == pytest.approx(0.9, abs=0.003)
+    assert (suggestion.hyper, suggestion.rule) == ("momentum", "argmin")
+    assert (
+        curve.suggest("steepest").hyper
+        == curve.suggest("anchors").hyper
+        == curve.suggest("steep").hyper
+        == "momentum"
+    )
+    with pytest.raises(
+        Inconclusive, match=r"the loss still falls at the highest momentum, 0\.99: sweep to a higher end$"
+    ):
+        Curve(momentum, 1 - momentum, hyper="momentum").suggest()
+
+
+def test_unknown_rules_are_answered_with_the_known() -> None:
+    with pytest.raises(
+        ValueError, match=r"no rule 'best'; the rules are anchors, divergence/4, argmin/2, midway, .*valley"
+    ):
+        Curve(X, bowl()).suggest("best")
+    assert list(RULES) == [
+        "anchors", "divergence/4", "argmin/2", "midway", "argmin", "steepest", "minimum", "steep", "valley",
+        "slide", "torch-lr-finder", "ignite", "lightning", "lightning-2.5.2",
+    ]  # fmt: skip
+
+
+# Refusals -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("curve", "reason"),
+    [
+        (Curve([], []), "the curve holds no point: run a range test first"),
+        (
+            Curve(X[:20], np.full(20, NAN)),
+            "none of the 20 losses is a finite number: start the sweep lower, or look at the data",
+        ),
+        (
+            Curve(X, np.r_[bowl()[:9], np.full(692, NAN)]),
+            "only 9 usable points (rate above 0, before the first non-finite loss), 10 are needed: "
+            "take more steps or start lower",
+        ),
+        (Curve(np.r_[0, X[:9]], np.ones(10)), "only 9 usable points"),
+        (Curve(X[::80], bowl(X[::80]), hyper="momentum"), "only 9 usable points (momentum above 0"),
+        (
+            Curve(X, np.full(701, 2.3)),
+            "the loss is flat at 2.3 from rate 1e-06 to 10: sweep to a higher end, or check that the updates "
+            "reach the weights",
+        ),
+        (Curve(X, 1.0 + X), "the loss only rises, from 1 to 10.9: start the sweep lower"),
+        (
+            Curve(X, np.where(X > 1, NAN, 1.0)),
+            "the loss is not finite from rate 1.02 on and never fell: start the sweep lower",
+        ),
+        (
+            Curve(X, 1 / (1 + X)),
+            "the loss still falls at the highest rate, 10: sweep to a higher end, such as 100",
+        ),
+        (
+            Curve(np.full(20, 0.35), np.linspace(2, 1, 20)),
+            "the rate is 0.35 at every point: sweep it over a range",
+        ),
+        (
+            Curve(np.r_[X[:400], X[300:]], np.r_[bowl()[:400], bowl()[300:]], step=7 * np.arange(801)),
+            "the rate goes down at step 2800, so this is no range test: sweep it upwards only",
+        ),
+        (
+            Curve(X, np.random.default_rng(1).normal(1, 0.1, 701)),
+            "the loss is too noisy: its fall of 0.0",
+        ),
+    ],
+)
+def test_refusals_say_what_lacks(curve: Any, reason: str) -> None:
+    with pytest.raises(Inconclusive) as caught:
+        curve.suggest()
+    assert caught.value.reason.startswith(reason)
+    assert str(caught.value) == caught.value.reason
+
+
+def test_noise_is_told_in_numbers() -> None:
+    rng = np.random.default_rng(1)
+    curve = Curve(X, rng.normal(1, 0.1, 701))
+    with pytest.raises(
+        Inconclusive,
+        match=r"its fall of 0\.\d+ cannot be told from the noise of 0\.098 per step: take more steps, "
+        r"repeats or larger batches, or a higher end$",
+    ):
+        curve.suggest()
+
+
+def test_ten_points_are_enough() -> None:
+    x = np.geomspace(1e-4, 10, 10)
+    assert Curve(x, bowl(x)).suggest().value > 0
+    # Ten in all repeats together, zero rates not counted.
+    few = Curve(np.tile(np.r_[0, x[:5]], 2), np.tile(np.arange(6), 2), seed=np.repeat([0, 1], 6))
+    with pytest.raises(Inconclusive, match="only rises"):
+        few.suggest()
+
+
+def test_equal_and_slightly_wavering_values_still_rise() -> None:
+    wavering = X.copy()
+    wavering[100] = wavering[99] * (1 - 1e-9)
+    wavering[201] = wavering[200]
+    assert Curve(wavering, bowl()).suggest().value == pytest.approx(
+        Curve(X, bowl()).suggest().value, rel=0.02
+    )
+    # Repeats start anew.
+    assert Curve(np.tile(X, 2), np.tile(bowl(), 2), seed=np.repeat([0, 1], 701)).suggest().value > 0
+
+
+def test_a_small_clear_fall_before_a_high_rise_is_read() -> None:
+    loss = 100 + bowl()
+    assert Curve(X, np.where(X > 4, 1e9, loss)).suggest().value == pytest.approx(
+        Curve(X, bowl()).suggest().value, rel=0.05
+    )
+
+
+# Smith's own range tests ----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not SMITH.is_dir(), reason="Smith's logs are not on this machine")
+@pytest.mark.parametrize(
+    ("log", "low", "high"), [("0-2-80k", 0.05, 0.2), ("0-3-20k", 0.1, 0.6), ("0-3-5k", 0.3, 1.8)]
+)
+def test_smiths_range_tests_fall_and_creep_up_without_diverging(log: Any, low: float, high: Any) -> None:
+    curve = Curve.read(SMITH / f"resnet56-cifar10-lr-range-{log}.csv")
+    assert anchors(curve).divergence is None
+    suggestion = curve.suggest()
+    assert low < suggestion.low < suggestion.high < high * 1.2
