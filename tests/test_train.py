@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import onecycle as oc
@@ -15,7 +16,7 @@ def test_each_step_has_the_policy_s_values() -> None:
     history = oc.train(trial, policy)
     assert [{k: used[k] for k in ("lr", "momentum")} for used in trial.used] == [policy(i) for i in range(25)]
     assert [row["step"] for row in history.rows] == list(range(25))
-    assert [row["lr"] for row in history.rows] == policy.lr(range(25)).tolist()  # type: ignore[union-attr, call-overload]
+    assert [row["lr"] for row in history.rows] == policy.lr(np.arange(25)).tolist()
     assert history.rows[0]["loss"] == 2.0
     assert not history.diverged
 

@@ -53,7 +53,7 @@ class Policy:
     """
 
     total_steps: int | None = None
-    lr: Schedule | None = None
+    lr: Schedule = None  # type: ignore[assignment] # almost every policy has one
     momentum: Schedule | None = None
     weight_decay: Schedule | None = None
 

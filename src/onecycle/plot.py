@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,8 @@ import numpy as np
 from onecycle._curve import Curve, StrPath
 from onecycle._errors import Inconclusive
 from onecycle._files import write_file
+from onecycle._policies import Policy
+from onecycle._schedules import Cycle
 from onecycle._suggest import Suggestion, anchors
 
 if TYPE_CHECKING:
@@ -127,6 +131,84 @@ def _mark_suggestion(ax: Axes, suggestion: Suggestion) -> None:
             suggestion.low, suggestion.high, color=_SUGGESTED, alpha=0.15, linewidth=0,
             label=f"{suggestion.low:.3g} to {suggestion.high:.3g}",
         )  # fmt: skip
+
+
+def plot_policy(policy: Policy, path: StrPath | None = None, *, ax: Axes | None = None) -> Axes:
+    """Draw the learning rate over the steps, and momentum and weight decay on axes to the right.
+
+    Args:
+        policy: what to draw; one without end is drawn over its first two cycles.
+        path: where to save the figure as well; the suffix gives the format, PNG without one.
+        ax: axes to draw into; a figure of its own where left out.
+
+    Returns:
+        The axes of the first schedule.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    ax = new_axes() if ax is None else ax
+    length = policy.total_steps or _two_cycles(policy)
+    steps = np.unique(np.linspace(0, length - 1, 2000).round())
+    styles = {"lr": (_LOSS, "-"), "momentum": (_VAL, "--"), "weight_decay": (_SUGGESTED, ":")}
+    lines = []
+    for i, (name, values) in enumerate(policy(steps).items()):
+        side = ax if i == 0 else ax.twinx()
+        if i > 1:
+            side.spines["right"].set_position(("outward", 55))
+        color, style = styles[name]
+        label = _LABELS.get(name, name)
+        lines += side.plot(steps, values, style, color=color, linewidth=2, label=label)
+        side.set_ylabel(label, color=color)
+        side.tick_params(axis="y", colors=color)
+        if name != "momentum":
+            side.set_ylim(bottom=0)
+    ax.set_xlabel("step (optimizer updates)")
+    ax.set_xlim(0, max(length - 1, 1))
+    ax.grid(alpha=0.2)
+    ax.legend(handles=lines, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
+    if path is not None:
+        save(ax, path)
+    return ax
+
+
+def _two_cycles(policy: Policy) -> int:
+    cycles = [s for s in (policy.lr, policy.momentum, policy.weight_decay) if isinstance(s, Cycle)]
+    return int(max((2 * (s.up + s.down) for s in cycles), default=1000)) + 1
+
+
+def plot_lines(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    path: StrPath | None = None,
+    *,
+    ax: Axes | None = None,
+    xlabel: str = "step (optimizer updates)",
+    ylabel: str = "",
+) -> Axes:
+    """Draw several runs' values, such as validation accuracy, over their steps.
+
+    Args:
+        lines: (steps, values) by the run's name.
+        path: where to save the figure as well; the suffix gives the format, PNG without one.
+        ax: axes to draw into; a figure of its own where left out.
+        xlabel: of the steps.
+        ylabel: of the values.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    ax = new_axes() if ax is None else ax
+    for (name, (x, y)), color in zip(
+        lines.items(), cycle((_LOSS, _VAL, _SUGGESTED, _DIVERGED)), strict=False
+    ):
+        ax.plot(x, y, "o-", color=color, label=f"{name}: {y[-1]:.3f}" if y else name)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    ax.grid(alpha=0.2)
+    ax.legend(loc="best", fontsize="small", framealpha=0.85)
+    if path is not None:
+        save(ax, path)
+    return ax
 
 
 def new_axes() -> Axes:
