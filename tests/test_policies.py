@@ -645,7 +645,6 @@ def test_cyclical_takes_the_ends_of_each_range() -> None:
 def test_a_policy_schedules_any_hyper_parameter() -> None:
     policy = Policy(10, momentum=constant(0.9), weight_decay=linear(0, 1, 10))
     assert policy(5) == {"momentum": 0.9, "weight_decay": 0.5}
-    assert policy.lr is None
     many = policy(np.array([[0, 5], [10, 20]]))
     assert list(many) == ["momentum", "weight_decay"]
     assert many["weight_decay"].tolist() == [[0, 0.5], [1, 1]]

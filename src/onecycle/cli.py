@@ -282,7 +282,7 @@ def _prepare(reference: str, seed: int, epochs: float | None, steps: int | None,
 
 
 def _updates(job: Task, trial: Any, epochs: float | None) -> int:
-    per_epoch = getattr(trial, "steps_per_epoch", None)
+    per_epoch: int | None = getattr(trial, "steps_per_epoch", None)
     if per_epoch is None:
         raise ValueError(f"task {job.name} does not say how many steps an epoch has: give --steps")
     return max(round((job.epochs if epochs is None else epochs) * per_epoch), 1)
@@ -451,7 +451,9 @@ csv_option = click.option(
 @csv_option
 @common
 @click.pass_obj
-def one_cycle_command(session: Session, plot: Path | None, csv_file: Path | None, **arguments: Any) -> None:
+def one_cycle_command(
+    session: Session, /, plot: Path | None, csv_file: Path | None, **arguments: Any
+) -> None:
     """The 1cycle policy (Smith 2018, arXiv 1803.09820)."""
     from onecycle._policies import one_cycle
 
@@ -474,7 +476,7 @@ def one_cycle_command(session: Session, plot: Path | None, csv_file: Path | None
 @csv_option
 @common
 @click.pass_obj
-def cyclical_command(session: Session, plot: Path | None, csv_file: Path | None, **arguments: Any) -> None:
+def cyclical_command(session: Session, /, plot: Path | None, csv_file: Path | None, **arguments: Any) -> None:
     """Cyclical rates (Smith 2015, arXiv 1506.01186)."""
     from onecycle._policies import cyclical
 
