@@ -13,9 +13,8 @@ import numpy as np
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._policies import one_cycle
-from onecycle._progress import live
 from onecycle._range_test import range_test
-from onecycle._suggest import Suggestion, anchors
+from onecycle._suggest import Suggestion, read
 from onecycle._train import train
 from onecycle._trial import Trial, preserved, reseed
 
@@ -116,12 +115,9 @@ def search(
 
 
 def _bracket(curve: Curve) -> list[float]:
-    """Rates to try, highest first; raises `Inconclusive` where the curve has neither fall nor end."""
-    found = anchors(curve)
-    if found.minimum is None:
-        curve.suggest()  # says why not
-        raise Inconclusive("the range test has no minimum")
-    top = found.divergence / 2 if found.divergence is not None else found.minimum
+    """Rates to try, highest first; raises `Inconclusive` where the curve does not tell."""
+    found, _, minimum = read(curve)
+    top = found.divergence / 2 if found.divergence is not None else minimum
     return [top * 10 ** (-0.5 * i) for i in range(PILOTS)]
 
 
@@ -129,11 +125,12 @@ def _run_pilots(
     trial: Trial, rates: Sequence[float], length: int, objective: Objective | None, seed: int, progress: bool
 ) -> tuple[Pilot, ...]:
     pilots = []
-    with preserved(trial) as state, live("pilots", len(rates), progress) as show:
-        for i, rate in enumerate(rates):
+    with preserved(trial) as state:
+        for i, rate in enumerate(rates, start=1):
             trial.restore(state)
             reseed(trial, seed)
-            history = train(trial, one_cycle(rate, length), progress=progress, title=f"pilot at {rate:.2g}")
+            title = f"pilot {i} of {len(rates)}, peak {rate:.2g}"
+            history = train(trial, one_cycle(rate, length), progress=progress, title=title)
             loss = history.last("val_loss") if objective != "train" else None
             if objective == "val" and loss is None:
                 raise ValueError("objective 'val' needs a val_loader, and the trial has none")
@@ -143,7 +140,6 @@ def _run_pilots(
             if history.diverged or not math.isfinite(loss):
                 loss = math.inf
             pilots.append(Pilot(rate, length, loss))
-            show(i + 1, rate, [pilot.loss for pilot in pilots])
     return tuple(pilots)
 
 
