@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from onecycle import __version__
 from onecycle._errors import Inconclusive
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def examples(*lines: str) -> str:
         "demo", "find digits", "suggest curve.csv", "schedule one-cycle --max-lr 0.8 --total-steps 9310"
     ),
 )
-@click.version_option(package_name="onecycle", message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Find the learning rate of a deep network by measurement, and train it with the 1cycle policy.
 
