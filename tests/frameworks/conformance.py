@@ -44,8 +44,9 @@ class Conformance(ABC):
 
     @abstractmethod
     def range_test(self, **settings: Any) -> tuple[oc.Curve, Any, Any]:
-        """A range test through the framework's module: the curve, and fingerprints of model, optimizer
-        and random generators before and after, to be compared with `==`.
+        """Run a range test through the framework's module: curve, fingerprint before, fingerprint after.
+
+        A fingerprint holds model, optimizer and random generators, and is compared with `==`.
         """
 
     def expected(self, policy: oc.Policy, steps: int) -> list[dict[str, float]]:
