@@ -12,6 +12,8 @@ from benchmarks.regret import oracle, sweeps
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.tasks import SPLITS, TASKS, Task, select
 
+RATES = 18  # that the oracle tries for a task, as a rule
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
@@ -75,19 +77,24 @@ def _list(tasks: Sequence[Task]) -> None:
     import torch
 
     torch.set_num_threads(1)
-    print("| task | data and net | optimizer | batch | steps | half | ms per step | seconds per run |")
-    print("|---|---|---|---|---|---|---|---|")
-    total = dict.fromkeys(SPLITS, 0.0)
+    print(
+        "| task | data and net | optimizer | batch | steps | seeds | half | ms per step | seconds per run |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    grid, sweep = dict.fromkeys(SPLITS, 0.0), dict.fromkeys(SPLITS, 0.0)
     for task in tasks:
         step, rest = _seconds(task)
         run = step * task.total_steps + rest
-        total[task.split] += run
+        grid[task.split] += run * task.seeds * RATES / 3600
+        sweep[task.split] += (step * sweeps.STEPS + rest) * sweeps.SEEDS / 3600
         print(
             f"| {task.name} | {task.about} | {task.optimizer} | {task.batch_size} | {task.total_steps} "
-            f"| {task.split} | {1e3 * step:.2f} | {run:.2f} |",
+            f"| {task.seeds} | {task.split} | {1e3 * step:.2f} | {run:.2f} |",
             flush=True,
         )
-    print(f"\n{len(tasks)} of {len(TASKS)} tasks; one run of each: {total} s")
+    print(f"\n{len(tasks)} of {len(TASKS)} tasks; hours of one core:")
+    for split in SPLITS:
+        print(f"{split}: oracle {grid[split]:.2f} ({RATES} rates a task), sweeps {sweep[split]:.2f} at most")
 
 
 def _seconds(task: Task) -> tuple[float, float]:

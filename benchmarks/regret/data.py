@@ -28,7 +28,7 @@ class Data(NamedTuple):
 class Batches:
     """Mini-batches of tensors, shuffled anew at each pass; the last, smaller one is left out.
 
-    A DataLoader collates sample by sample, which takes longer than a step of these small nets.
+    A DataLoader collates sample by sample, which takes up to a quarter of a step of these small nets.
     """
 
     def __init__(self, tensors: tuple[Tensor, Tensor], batch_size: int, seed: int) -> None:

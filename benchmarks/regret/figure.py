@@ -10,6 +10,8 @@ import numpy as np
 from benchmarks.regret.measure import DIVERGED
 from benchmarks.regret.rules import Case, Reading
 
+FINE = 0.1  # regret below which the scale is linear
+
 
 def draw(cases: Sequence[Case], readings: Mapping[str, Mapping[str, Sequence[Reading]]], path: Path) -> None:
     """Left: the regret of each rule, a dot a task. Right: each task's oracle and the first rule's rates."""
@@ -27,15 +29,15 @@ def draw(cases: Sequence[Case], readings: Mapping[str, Mapping[str, Sequence[Rea
     first = next(iter(readings))
     for ax, case in zip(axes, cases, strict=False):
         oracle = case.oracle
-        regrets = np.maximum(oracle.regrets(oracle.rates), 1e-3)
-        ax.loglog(oracle.rates, regrets, "k.-", lw=1, ms=3)
+        ax.semilogx(oracle.rates, oracle.regrets(oracle.rates), "k.-", lw=1, ms=3)
         ax.axvspan(*oracle.plateau(), color="tab:green", alpha=0.2, lw=0)
         for reading in readings[first][case.task.name]:
             ax.axvline(reading.rate, color="tab:red" if reading.refused else "tab:blue", alpha=0.3, lw=1)
         ax.axvline(case.task.usual_lr, color="grey", ls=":", lw=1)
         ax.set_title(case.task.name, fontsize=8)
         ax.tick_params(labelsize=7)
-        ax.set_ylim(1e-3, DIVERGED)
+        ax.set_yscale("symlog", linthresh=FINE)
+        ax.set_ylim(-FINE / 5, DIVERGED)
     for ax in axes[len(cases) :]:
         ax.set_visible(False)
     right.suptitle(
@@ -54,10 +56,10 @@ def _by_rule(ax, readings: Mapping[str, Mapping[str, Sequence[Reading]]]) -> Non
     }
     order = sorted(means, key=lambda rule: -float(np.mean(means[rule])))
     for place, rule in enumerate(order):
-        values = np.maximum(means[rule], 1e-3)
+        values = means[rule]
         ax.plot(values, np.full(len(values), place), "o", ms=4, alpha=0.5, color="tab:blue")
         ax.plot([np.mean(values)], [place], "k|", ms=14)
-    ax.set_xscale("log")
+    ax.set_xscale("symlog", linthresh=FINE)
     ax.axvline(0.05, color="tab:green", lw=1)
     ax.set_yticks(range(len(order)), order)
     ax.set_xlabel("regret, mean over seeds: a dot is a task, the bar their mean")

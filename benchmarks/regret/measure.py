@@ -92,7 +92,7 @@ class Oracle:
 
     @property
     def trains(self) -> bool:
-        """Whether some rate closes a twentieth of the way from the trivial loss to 0, or a density's 0.05."""
+        """Whether the best is below the trivial loss by more than a twentieth of it, or of a nat."""
         return self.trivial - self.best > 0.05 * (1 if self.signed else abs(self.trivial))
 
     def plateau(self, regret: float = 0.05) -> tuple[float, float]:
@@ -113,7 +113,7 @@ class Oracle:
 
     def regrets(self, rates: npt.ArrayLike) -> Floats:
         """Likewise of many rates."""
-        return self._at(rates, self._relative().mean(1))
+        return np.maximum(self._at(rates, self._relative().mean(1)), 0.0)  # rounding
 
     def normalised(self, rate: float) -> float:
         """Share of what training can bring that is missed at `rate`."""

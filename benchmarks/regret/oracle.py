@@ -1,4 +1,4 @@
-"""The oracle: each task trained with 1cycle at a dense grid of maximum rates, three seeds each.
+"""The oracle: each task trained with 1cycle at a dense grid of maximum rates, from three seeds or more.
 
 Rates are whole quarters of a decade. First half decades from 1e-5 to 10, and further where the best lies
 at an edge; then quarters of a decade within one decade of the best, until the best stays where it is.
@@ -21,7 +21,6 @@ from benchmarks.regret.jobs import Job, Row
 from benchmarks.regret.tasks import Task, select
 from onecycle._train import History
 
-SEEDS = 3
 COARSE = range(-20, 5, 2)  # quarters of a decade: 1e-5 to 10
 LIMITS = (-28, 8)  # 1e-7 to 100
 HOPELESS = 1000  # times the first loss, in the mean of 20 steps: from there no run has come back
@@ -66,7 +65,7 @@ def run(name: str, quarter: int, seed: int) -> Row:
     }
 
 
-def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, results: Path = RESULTS) -> None:
+def record(tasks: Sequence[Task], *, workers: int = 2, results: Path = RESULTS) -> None:
     """Train all that is missing, and keep each run as soon as it is done."""
     paths = {task.name: results / "oracle" / f"{task.name}.json" for task in tasks}
     documents = {task.name: files.read(paths[task.name], "oracle", task) for task in tasks}
@@ -81,7 +80,7 @@ def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, resul
         task = by_name[name]
         found = [
             Job(run, (name, quarter, seed), name, task.total_steps)
-            for quarter, seed in missing(documents[name]["rows"], seeds)
+            for quarter, seed in missing(documents[name]["rows"], task.seeds)
         ]
         waiting[name] += len(found)
         return found
@@ -97,7 +96,7 @@ def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, resul
     jobs.spread([job for name in by_name for job in more(name)], workers, finish)
 
 
-def missing(rows: Sequence[Row], seeds: int = SEEDS) -> list[tuple[int, int]]:
+def missing(rows: Sequence[Row], seeds: int) -> list[tuple[int, int]]:
     """What to run next, as (quarter, seed): nothing where the grid is complete."""
     done = {(row["quarter"], row["seed"]) for row in rows}
     wanted = set(COARSE)

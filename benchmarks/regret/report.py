@@ -36,9 +36,13 @@ def report(
         loss: "val_loss" or "train_loss", whichever the regret is of.
         results: where oracle and sweeps lie, and the report goes.
     """
-    cases, absent = _cases(split, loss, results)
+    tasks = select(split=split)
+    found = {task.name: load(task, loss=loss, results=results) for task in tasks}
+    cases = [case for case in found.values() if case is not None]
+    absent = [name for name, case in found.items() if case is None]
+    still = f"oracle or sweeps not complete: {', '.join(absent)}"
     if not cases:
-        raise FileNotFoundError(absent[0])
+        raise FileNotFoundError(f"{still}; run `python -m benchmarks.regret oracle` and `… sweeps` first")
     chosen = list(names) or [DEFAULT, *RULES]
     readings = {name: {c.task.name: judge(named(name), c, repeats) for c in cases} for name in chosen}
     rows = {name: _row(by_task) for name, by_task in readings.items()}
@@ -69,19 +73,9 @@ def report(
         f"{repeats} read together; regret of the final {what} loss",
         _table(rows),
         _oracle_table(cases, readings[chosen[0]], chosen[0]),
-        *absent,
+        *([still] if absent else []),
     ]
     return "\n\n".join(parts)
-
-
-def _cases(split: Split, loss: str, results: Path) -> tuple[list[Case], list[str]]:
-    cases, absent = [], []
-    for task in select(split=split):
-        try:
-            cases.append(load(task, loss=loss, results=results))
-        except FileNotFoundError as error:  # noqa: PERF203 - thirty rounds
-            absent.append(str(error))
-    return cases, absent
 
 
 def _row(by_task: Mapping[str, Sequence[Reading]]) -> dict[str, float]:

@@ -12,6 +12,7 @@ import onecycle as oc
 from benchmarks.regret import files, sweeps
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.measure import Oracle
+from benchmarks.regret.oracle import missing
 from benchmarks.regret.tasks import Task
 
 Rule = Callable[[oc.Curve], float]
@@ -45,20 +46,12 @@ def named(name: str) -> Rule:
     return lambda curve: curve.suggest(None if name == DEFAULT else name).value
 
 
-def load(task: Task, *, loss: str = "val_loss", results: Path = RESULTS) -> Case:
-    """The oracle and the sweeps of a task.
-
-    Raises:
-        FileNotFoundError: one of them has not been recorded.
-    """
-    path = results / "oracle" / f"{task.name}.json"
-    document = files.read(path, "oracle", task)
+def load(task: Task, *, loss: str = "val_loss", results: Path = RESULTS) -> Case | None:
+    """The oracle and the sweeps of a task; None where one of them is still to be recorded."""
+    document = files.read(results / "oracle" / f"{task.name}.json", "oracle", task)
     curves = sweeps.load(task, results)
-    if not document["rows"] or not curves:
-        raise FileNotFoundError(
-            f"{task.name} has no {'sweeps' if document['rows'] else 'oracle'} yet: "
-            f"run `python -m benchmarks.regret {'sweeps' if document['rows'] else 'oracle'}` first"
-        )
+    if missing(document["rows"], task.seeds) or not curves:
+        return None
     return Case(task, Oracle.of(document, loss), tuple(curves))
 
 

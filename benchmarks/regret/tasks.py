@@ -41,6 +41,7 @@ class Task:
         optimizer: its kind.
         batch_size: samples per step.
         total_steps: length of training.
+        seeds: how many the oracle takes; more where a run is cheap, so that small differences show.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Task:
     optimizer: Kind
     batch_size: int
     total_steps: int
+    seeds: int = 3
 
     @property
     def usual_lr(self) -> float:
@@ -220,7 +222,7 @@ TASKS: tuple[Task, ...] = (
          _cifar, partial(nets.group_norm_cnn, 3, 16), "classes", "momentum", 256, 300),
     # small MLPs
     Task("digits-mlp-momentum", "dev", "digits, MLP 64-64",
-         data.digits, partial(nets.mlp, 64, 64, 64, 10), "classes", "momentum", 16, 1500),
+         data.digits, partial(nets.mlp, 64, 64, 64, 10), "classes", "momentum", 16, 1500, 9),
     Task("fashion-mlp-sgd", "test", "Fashion-MNIST 10k, MLP 128-128",
          _fashion, partial(nets.mlp, 784, 128, 128, 10), "classes", "sgd", 64, 1500),
     # LSTM
@@ -248,15 +250,15 @@ TASKS: tuple[Task, ...] = (
     # a table, classes
     Task("cancer-mlp-nesterov", "dev", "breast cancer, MLP 32-32",
          partial(data.table, "breast_cancer"), partial(nets.mlp, 30, 32, 32, 2),
-         "classes", "nesterov", 32, 500),
+         "classes", "nesterov", 32, 500, 9),
     Task("wine-mlp-adam", "test", "wine, MLP 32",
-         partial(data.table, "wine"), partial(nets.mlp, 13, 32, 3), "classes", "adam", 16, 300),
+         partial(data.table, "wine"), partial(nets.mlp, 13, 32, 3), "classes", "adam", 16, 300, 9),
     # a table, a number
     Task("diabetes-mlp-sgd", "dev", "diabetes, standardised target, MLP 64-64",
-         partial(data.table, "diabetes"), partial(nets.mlp, 10, 64, 64, 1), "squares", "sgd", 32, 300),
+         partial(data.table, "diabetes"), partial(nets.mlp, 10, 64, 64, 1), "squares", "sgd", 32, 300, 9),
     Task("cancer-column-momentum", "test", "breast cancer, worst compactness from the rest, MLP 64-64 tanh",
          partial(data.column, "breast_cancer", "worst compactness"),
-         partial(nets.mlp, 29, 64, 64, 1, activation=nn.Tanh), "squares", "momentum", 32, 600),
+         partial(nets.mlp, 29, 64, 64, 1, activation=nn.Tanh), "squares", "momentum", 32, 600, 9),
     # a picture from its coordinates
     Task("china-fourier-adam", "dev", "china.jpg, MLP 96-96 on Fourier features",
          partial(data.picture, "china"), partial(nets.Fourier, 64, 8.0, 96, 3),
@@ -267,10 +269,10 @@ TASKS: tuple[Task, ...] = (
     # from trained weights
     Task("mnist-finetune-momentum", "dev", "MNIST 5 to 9, 1k, plain CNN trained on 0 to 4",
          partial(data.grey_classes, "mnist", range(5, 10), 1000), partial(_tuned_on, "mnist"),
-         "classes", "momentum", 32, 300),
+         "classes", "momentum", 32, 300, 9),
     Task("fashion-finetune-adam", "test", "Fashion-MNIST 5 to 9, 1k, plain CNN trained on 0 to 4",
          partial(data.grey_classes, "fashion_mnist", range(5, 10), 1000), partial(_tuned_on, "fashion_mnist"),
-         "classes", "adam", 32, 300),
+         "classes", "adam", 32, 300, 9),
     # wrong labels
     Task("fashion-noisy-rmsprop", "dev", "Fashion-MNIST 5k, 30 % of labels random, MLP 128-128",
          partial(data.grey_images, "fashion_mnist", 5000, 0.3), partial(nets.mlp, 784, 128, 128, 10),
@@ -286,7 +288,7 @@ TASKS: tuple[Task, ...] = (
          "density", "rmsprop", 512, 1000),
     # deep and plain, badly started
     Task("digits-deep-momentum", "dev", "digits, plain MLP of 8 hidden layers of 64",
-         data.digits, partial(nets.mlp, 64, *8 * [64], 10), "classes", "momentum", 64, 1500),
+         data.digits, partial(nets.mlp, 64, *8 * [64], 10), "classes", "momentum", 64, 1500, 9),
     Task("mnist-deep-adam", "test", "MNIST 10k, plain MLP of 12 hidden layers of 64",
          _mnist, partial(nets.mlp, 784, *12 * [64], 10), "classes", "adam", 128, 1000),
 )  # fmt: skip

@@ -133,7 +133,7 @@ def grid(best: int, start: list[tuple[int, int]], rounds: int = 20) -> set[int]:
 
 
 def test_the_grid_begins_with_half_decades_over_six_decades_and_three_seeds() -> None:
-    first = missing([])
+    first = missing([], seeds=3)
     assert len(first) == 13 * 3
     assert first[0] == (-20, 0)
     assert first[-1] == (4, 2)
@@ -157,5 +157,8 @@ def test_the_grid_goes_on_where_the_best_lies_at_its_edge() -> None:
 
 
 def test_a_grid_of_diverged_runs_ends() -> None:
-    rows = [{"quarter": q, "seed": seed, "val_loss": math.nan, "diverged": True} for q, seed in missing([])]
-    assert missing(rows) == []
+    rows = [
+        {"quarter": q, "seed": seed, "val_loss": math.nan, "diverged": True}
+        for q, seed in missing([], seeds=3)
+    ]
+    assert missing(rows, seeds=3) == []
