@@ -81,13 +81,8 @@ class Task:
         )
 
     def policy(self, max_lr: float) -> oc.Policy:
-        """The whole training at a maximum rate: 1cycle as the library has it.
-
-        SGD and RMSprop without momentum stay without: only their rate is cycled.
-        """
-        if USUAL[self.optimizer].momentum:
-            return oc.one_cycle(max_lr, self.total_steps)
-        return oc.one_cycle(max_lr, self.total_steps, momentum=None)
+        """The whole training at a maximum rate: 1cycle as the library has it."""
+        return oc.one_cycle(max_lr, self.total_steps)
 
     def trivial_loss(self) -> float:
         """Validation loss of the best answer that does not look at the input."""
@@ -129,11 +124,10 @@ LOSSES: Mapping[Loss, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Usual:
-    """What people take for an optimizer without looking, and whether it has a momentum to cycle."""
+    """What people take for an optimizer without looking."""
 
     lr: float
     weight_decay: float
-    momentum: bool
     make: Callable[[nn.Module, float], Any]
 
 
@@ -155,15 +149,15 @@ def _sgd(momentum: float, nesterov: bool = False) -> Callable[[nn.Module, float]
 
 
 USUAL: Mapping[Kind, Usual] = {
-    "sgd": Usual(0.1, 5e-4, False, _sgd(0)),
-    "momentum": Usual(0.01, 5e-4, True, _sgd(0.9)),
-    "nesterov": Usual(0.01, 5e-4, True, _sgd(0.9, nesterov=True)),
-    "adam": Usual(1e-3, 0, True, lambda m, decay: torch.optim.Adam(m.parameters(), weight_decay=decay)),
-    "adamw": Usual(1e-3, 0.01, True, lambda m, decay: torch.optim.AdamW(m.parameters(), weight_decay=decay)),
+    "sgd": Usual(0.1, 5e-4, _sgd(0)),
+    "momentum": Usual(0.01, 5e-4, _sgd(0.9)),
+    "nesterov": Usual(0.01, 5e-4, _sgd(0.9, nesterov=True)),
+    "adam": Usual(1e-3, 0, lambda m, decay: torch.optim.Adam(m.parameters(), weight_decay=decay)),
+    "adamw": Usual(1e-3, 0.01, lambda m, decay: torch.optim.AdamW(m.parameters(), weight_decay=decay)),
     "rmsprop": Usual(
-        1e-3, 0, False, lambda m, decay: torch.optim.RMSprop(m.parameters(), lr=1e-3, weight_decay=decay)
+        1e-3, 0, lambda m, decay: torch.optim.RMSprop(m.parameters(), lr=1e-3, weight_decay=decay)
     ),
-    "muon": Usual(0.02, 0.01, True, _muon),
+    "muon": Usual(0.02, 0.01, _muon),
 }
 
 
