@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onecycle._files import decode, encode, write_file
-
 from benchmarks.regret.data import ROOT
 from benchmarks.regret.tasks import Task
+from onecycle._files import decode, encode, write_file
 from onecycle._range_test import versions
 
 RESULTS = ROOT / "benchmarks" / "results" / "regret"

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onecycle._suggest import RULES
-
 from benchmarks.regret import files
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.measure import summary
 from benchmarks.regret.rules import DEFAULT, Case, Reading, judge, load, named, spread
 from benchmarks.regret.tasks import Split, select
+from onecycle._suggest import RULES
 
 Readings = Mapping[str, Mapping[str, Sequence[Reading]]]  # by rule, by task
 CLOSE = 0.15  # decades, a standard deviation that a user does not mind

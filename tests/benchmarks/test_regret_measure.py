@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from benchmarks.regret.measure import Oracle, summary
 from benchmarks.regret.oracle import missing
 
