@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 
+from onecycle._policies import HYPERS
+
 Group = dict[str, Any]
+_SHARED = ("lr", "weight_decay")  # of these each group has its share, momentum is everyone's
 
 
 class Hypers:
@@ -28,13 +31,24 @@ class Hypers:
     def write(self, values: Mapping[str, float]) -> None:
         """Give each group its share of `values` by name."""
         self._meet()
+        if unknown := values.keys() - set(HYPERS):
+            raise ValueError(f"{min(unknown)!r} cannot be set, only {', '.join(map(repr, HYPERS))}")
         for name, value in values.items():
             if name == "momentum":
-                for group in self._groups():
-                    _write(group, name, value)
+                for optimizer in self._optimizers:
+                    for group in optimizer.param_groups:
+                        if value and group.get(name) == 0:
+                            _begin_momentum(optimizer.state, group["params"])
+                        _write(group, name, value)
             else:
                 for group, factor in zip(self._groups(), self._factors[name], strict=True):
                     _write(group, name, value * factor)
+
+    def mark(self, *names: str) -> None:
+        """Leave in each group what its ratio for those of `names` is taken from, as torch's schedulers do."""
+        for group, seen in zip(self._groups(), self._seen(), strict=True):
+            for name in set(names) & seen.keys() & set(_SHARED):
+                group.setdefault(f"initial_{name}", seen[name])
 
     def undo(self) -> None:
         """Give each group back the momentum and weight decay it had when this object first saw it."""
@@ -64,13 +78,14 @@ class Hypers:
         for optimizer, seen in zip(self._optimizers, self._first_seen, strict=True):
             for group in optimizer.param_groups[len(seen) :]:
                 grown = True
-                values = {name: _read(group, name) for name in ("lr", "momentum", "weight_decay")}
-                # At the end of some schedules all rates are 0: the ratio is in what torch's schedulers keep.
-                if values["lr"] == 0 and "initial_lr" in group:
-                    values["lr"] = float(group["initial_lr"])
+                values = {name: _read(group, name) for name in HYPERS}
+                # Where a schedule is at 0 the ratio is gone: it is in what schedulers keep.
+                for name in _SHARED:
+                    if values[name] == 0 and f"initial_{name}" in group:
+                        values[name] = float(group[f"initial_{name}"])
                 seen.append({name: value for name, value in values.items() if value is not None})
         if grown:
-            self._factors = {name: self._ratios(name) for name in ("lr", "weight_decay")}
+            self._factors = {name: self._ratios(name) for name in _SHARED}
 
     def _ratios(self, name: str) -> list[float]:
         values = self.first_seen(name)
@@ -96,3 +111,10 @@ def _write(group: Group, name: str, value: float) -> None:
             first.fill_(value)
         else:
             group["betas"] = (value, *others)
+
+
+def _begin_momentum(state: Mapping[Any, Any], parameters: list[torch.Tensor]) -> None:
+    """Give parameters that were so far updated without momentum the buffers they would have begun with."""
+    for parameter in parameters:
+        if state.get(parameter):
+            state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
