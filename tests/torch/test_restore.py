@@ -178,8 +178,8 @@ class Delegating(torch.optim.Optimizer):
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
 
-    state = property(lambda self: self.optimizer.state)  # type: ignore[assignment]
-    param_groups = property(lambda self: self.optimizer.param_groups)  # type: ignore[assignment]
+    state = property(lambda self: self.optimizer.state)
+    param_groups = property(lambda self: self.optimizer.param_groups)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         self.optimizer.zero_grad(set_to_none)
@@ -394,7 +394,7 @@ def test_a_sweep_before_training_of_ones_own() -> None:
         model.train()
         for x, y in (*mine, *mine):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
+            nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return everything(model, optimizer)
 
@@ -636,7 +636,7 @@ def test_parameters_that_only_an_optimizer_knows() -> None:
 
 
 def test_another_dtype_or_shape_given_meanwhile_is_undone() -> None:
-    model = nn.Linear(INPUTS, CLASSES)
+    model: Any = nn.Linear(INPUTS, CLASSES)
     model.register_buffer("memory", torch.zeros(2))
     trial = make_trial(model)
     weight, before = model.weight, everything(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,9 +18,9 @@ class Hypers:
     """Sets hyper-parameters on every param group of some optimizers, the groups' ratios kept.
 
     A value of `lr` or `weight_decay` is the first group's; the others keep the ratio to it that they
-    had when this object first saw them. `momentum` is SGD's momentum or the first of Adam's betas; a
-    group with neither is left alone. A tensor is filled in place, so that compiled and captured
-    optimizers see the change.
+    had when this object first saw them, or before a schedule began that has but scaled them since.
+    `momentum` is SGD's momentum or the first of Adam's betas; a group with neither is left alone. A
+    tensor is filled in place, so that compiled and captured optimizers see the change.
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -76,14 +77,11 @@ class Hypers:
         """Take in groups that were added since."""
         grown = False
         for optimizer, seen in zip(self._optimizers, self._first_seen, strict=True):
-            for group in optimizer.param_groups[len(seen) :]:
+            if added := optimizer.param_groups[len(seen) :]:
                 grown = True
-                values = {name: _read(group, name) for name in HYPERS}
-                # Where a schedule is at 0 the ratio is gone: it is in what schedulers keep.
-                for name in _SHARED:
-                    if values[name] == 0 and f"initial_{name}" in group:
-                        values[name] = float(group[f"initial_{name}"])
-                seen.append({name: value for name, value in values.items() if value is not None})
+                columns = {name: _unscaled(added, name) for name in HYPERS}
+                for row in zip(*columns.values(), strict=True):
+                    seen.append({n: v for n, v in zip(HYPERS, row, strict=True) if v is not None})
         if grown:
             self._factors = {name: self._ratios(name) for name in _SHARED}
 
@@ -97,6 +95,16 @@ def _read(group: Group, name: str) -> float | None:
     if name == "momentum" and name not in group:
         return float(group["betas"][0]) if "betas" in group else None
     return float(group[name]) if group.get(name) is not None else None
+
+
+def _unscaled(groups: Sequence[Group], name: str) -> list[float | None]:
+    """Each group's value; where a schedule has but scaled them all, even to 0, what `mark` left of before."""
+    values = [_read(group, name) for group in groups]
+    before = [_read(group, f"initial_{name}") for group in groups]
+    pairs = [(v, b) for v, b in zip(values, before, strict=True) if v is not None and b is not None]
+    now, then = (sum(column) for column in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
+    scaled = all(math.isclose(v * then, b * now, rel_tol=1e-6) for v, b in pairs)
+    return before if scaled and len(pairs) == len(groups) else values
 
 
 def _write(group: Group, name: str, value: float) -> None:

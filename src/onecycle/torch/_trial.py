@@ -224,8 +224,9 @@ class Trial:
         """Put the trial back to where `save` was called, in the very same tensors."""
         self._put_back_model(state)
         for scaler, kept in zip(self._scalers, state["scalers"], strict=True):
-            scaler.load_state_dict(kept)
-            scaler._per_optimizer_states.clear()  # a step that failed midway leaves it half unscaled
+            if scaler.is_enabled():
+                scaler.load_state_dict(kept)
+                scaler._per_optimizer_states.clear()  # a step that failed midway leaves it half unscaled
         self._stream.put_back(state["data"])
 
     def write(self, path: str | Path) -> None:
