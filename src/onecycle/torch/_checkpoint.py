@@ -69,6 +69,8 @@ def _pack(tree: Tree, tensors: dict[str, Tensor], device: torch.device) -> Any:
     if isinstance(tree, Kept):
         place = tree.content.device if isinstance(tree.content, Tensor) else device
         content = _pack(tree.content, tensors, device)
+        if content == _NOT_HELD:
+            return _NOT_HELD
         return {"kept": content, "device": None if place == device else str(place)}
     if isinstance(tree, nn.Parameter):
         return _NOT_HELD

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -362,12 +362,20 @@ def _check_same(state: Tree, ours: Tree) -> None:
                 f"its {name} is {there.dtype} of shape {tuple(there.shape)}, "
                 f"not {here.dtype} of shape {tuple(here.shape)}"
             )
-    kinds = [
-        [f"{tree['class']} with {len(tree['groups'])} param groups" for tree in each["optimizers"]]
-        for each in (state, ours)
-    ]
-    if kinds[0] != kinds[1]:
-        raise ValueError("its optimizer is {}, not {}".format(*map(" and ".join, kinds)))
+    for there, here in zip(_describe(state), _describe(ours), strict=True):
+        if there != here:
+            raise ValueError(f"it has {there}, not {here}")
+
+
+def _describe(state: Tree) -> Iterator[str]:
+    """What the parts of a state must agree on with those of the trial it is restored to."""
+    kinds = (f"{tree['class']} of {len(tree['groups'])} param groups" for tree in state["optimizers"])
+    yield " and ".join(kinds)
+    yield f"{len(state['modules'])} modules"
+    yield f"{len(state['scalers'])} loss scalers"
+    sources = state["data"]["now"]
+    yield f"a loader of {len(sources['counters'])} parts"
+    yield f"{len(sources['random']['own'])} random generators"
 
 
 def _switch(optimizer: Optimizer, mode: bool = False) -> Callable[[], None] | None:
