@@ -204,13 +204,18 @@ def test_groups_added_meanwhile_are_taken_out() -> None:
     def unfreeze(trial: Trial) -> None:
         trial._optimizers[0].add_param_group({"params": [nn.Parameter(torch.zeros(2))], "lr": 0.1})
         trial._optimizers[0].param_groups[0]["initial_lr"] = 9.0
-        train(trial, 2)
+        sweep(trial)
 
     def build() -> Trial:
         model = net()
         return make_trial(model, sgd(model))
 
     assert_put_back(build, before=1, trouble=unfreeze)
+    trial = build()
+    with preserved(trial):
+        unfreeze(trial)
+    trial.set(lr=0.3)
+    assert [group["lr"] for group in trial._optimizers[0].param_groups] == [0.3]
 
 
 # Loaders ---------------------------------------------------------------------------------------------
@@ -461,11 +466,13 @@ class Stateful(nn.Module):
         self.hidden: Any = (torch.zeros(8), None)
         self.history: deque[float] = deque(maxlen=3)
         self.cache: dict[str, Any] = defaultdict(list)
+        self.hooked: dict[str, int] = {}
         self.layers = [self.second, self.third]
         self.weights = [self.first.weight]
 
     def forward(self, x: Tensor) -> Tensor:
         self.calls += 1
+        self.hooked["calls"] = self.calls
         if self.calls > 3:
             self.first.bias.requires_grad_(self.calls % 2 == 0)
         self.seen = self.seen + x.mean().detach()
@@ -494,7 +501,7 @@ def test_every_kind_of_module_state() -> None:
     def own(trial: Trial) -> Any:
         return bits({name: v for name, v in vars(trial._model).items() if name in owned})
 
-    owned = ("calls", "scale", "array", "level", "hidden", "history", "cache")
+    owned = ("calls", "scale", "array", "level", "hidden", "history", "cache", "hooked")
     for before in (0, 1, 4):
         assert_put_back(build, before=before)
         seed_all(1)
@@ -650,6 +657,16 @@ def test_another_dtype_or_shape_given_meanwhile_is_undone() -> None:
     assert everything(model) == before
     assert model.weight is weight
     assert not hasattr(model, "label")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as it compiles
+def test_compiled_model() -> None:
+    def build() -> Trial:
+        model: Any = torch.compile(net(), backend="eager")
+        return make_trial(model, train_loader=loader(drop_last=True))
+
+    assert_put_back(build, before=2, after=3)
+    torch.compiler.reset()
 
 
 def test_hooks_are_left_alone() -> None:
@@ -825,3 +842,36 @@ def test_tensor_data_sets_are_not_copied() -> None:
     mine = DataLoader(TensorDataset(torch.rand(1000, INPUTS), torch.zeros(1000).long()), batch_size=10)
     kept = sum(t.nbytes for t in tensors(make_trial(nn.Linear(INPUTS, CLASSES), train_loader=mine).save()))
     assert kept == 4 * (INPUTS + 1) * CLASSES
+
+
+class FakeDevices:
+    """Two CUDA devices and an MPS one, whose generators are numbers."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.cuda, self.mps = [1, 2], 3
+        patch.setattr(torch.cuda, "is_initialized", lambda: True)
+        patch.setattr(torch.cuda, "device_count", lambda: len(self.cuda))
+        patch.setattr(torch.cuda, "get_rng_state_all", lambda: [*self.cuda])
+        patch.setattr(torch.cuda, "set_rng_state", self.set_cuda)
+        patch.setattr(torch.backends.mps, "is_available", lambda: self.mps > 0)
+        patch.setattr(torch.mps, "get_rng_state", lambda: self.mps)
+        patch.setattr(torch.mps, "set_rng_state", self.set_mps)
+
+    def set_cuda(self, state: int, index: int) -> None:
+        self.cuda[index] = state
+
+    def set_mps(self, state: int) -> None:
+        self.mps = state
+
+
+def test_generators_of_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = make_trial()
+    with monkeypatch.context() as patch:
+        devices = FakeDevices(patch)
+        with preserved(trial) as state:
+            devices.cuda, devices.mps = [7, 8], 9
+        assert (devices.cuda, devices.mps) == ([1, 2], 3)
+        devices.cuda, devices.mps = [7], 0
+        trial.restore(state)
+        assert (devices.cuda, devices.mps) == ([1], 0)
+    trial.restore(state)

@@ -409,7 +409,7 @@ class Foreign:
     """No Optimizer at all, but with param groups."""
 
     def __init__(self) -> None:
-        self.param_groups = [{"lr": 0.1, "momentum": 0.9}]
+        self.param_groups = [{"params": [], "lr": 0.1, "momentum": 0.0}]
 
 
 def test_wrappers_without_hooks() -> None:

@@ -39,7 +39,7 @@ class Hypers:
                 for optimizer in self._optimizers:
                     for group in optimizer.param_groups:
                         if value and group.get(name) == 0:
-                            _begin_momentum(optimizer.state, group["params"])
+                            _begin_momentum(getattr(optimizer, "state", {}), group["params"])
                         _write(group, name, value)
             else:
                 for group, factor in zip(self._groups(), self._factors[name], strict=True):
@@ -74,15 +74,16 @@ class Hypers:
             yield from groups
 
     def _meet(self) -> None:
-        """Take in groups that were added since."""
-        grown = False
+        """Take in groups that were added since, and forget those that were taken out."""
+        changed = False
         for optimizer, seen in zip(self._optimizers, self._first_seen, strict=True):
-            if added := optimizer.param_groups[len(seen) :]:
-                grown = True
-                columns = {name: _unscaled(added, name) for name in HYPERS}
-                for row in zip(*columns.values(), strict=True):
-                    seen.append({n: v for n, v in zip(HYPERS, row, strict=True) if v is not None})
-        if grown:
+            groups = optimizer.param_groups
+            changed |= len(groups) != len(seen)
+            columns = [_unscaled(groups[len(seen) :], name) for name in HYPERS]
+            for row in zip(*columns, strict=True):
+                seen.append({name: v for name, v in zip(HYPERS, row, strict=True) if v is not None})
+            del seen[len(groups) :]
+        if changed:
             self._factors = {name: self._ratios(name) for name in _SHARED}
 
     def _ratios(self, name: str) -> list[float]:

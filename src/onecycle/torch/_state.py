@@ -122,8 +122,10 @@ def name_parameters(
             named[name] = parameter
 
     for prefix, root in roots.items():
-        for path, weight in root.named_parameters(prefix):
-            meet(path, weight)
+        for path, module in root.named_modules(prefix=prefix):
+            for name, weight in module._parameters.items():
+                if weight is not None:
+                    meet(f"{path}.{name}".lstrip("."), weight)
     for number, optimizer in enumerate(optimizers):
         for place, parameter in enumerate(_parameters(optimizer)):
             meet(f"optimizers[{number}][{place}]", parameter)
@@ -233,7 +235,8 @@ _OF_GROUPS = frozenset({"params"})
 
 
 def _is_kept(name: object, value: object, but: frozenset[str]) -> bool:
-    return isinstance(value, _KEPT) and name not in but and not (isinstance(name, str) and "hook" in name)
+    private_hooks = isinstance(name, str) and name.startswith("_") and "_hook" in name
+    return isinstance(value, _KEPT) and name not in but and not private_hooks
 
 
 # What the data pipeline holds ------------------------------------------------------------------------
