@@ -102,6 +102,7 @@ def range_test(
             "seed": seed,
             "batches_per_value": batches_per_value,
             "batch_size": trial.size,
+            "trial": getattr(trial, "describe", dict)(),
             "endings": [s.ending for s in sweeps],
             "versions": versions(),
         },

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from onecycle._policies import HYPERS
 from onecycle.torch import _checkpoint
 from onecycle.torch._hypers import Hypers
 from onecycle.torch._state import (
@@ -156,6 +157,14 @@ class Trial:
         """Updates in one pass over the training data, None where the loader has no length."""
         length = _length(self._loader)
         return None if length is None else max(length // self._accumulate, 1)
+
+    def describe(self) -> dict[str, Any]:
+        """What a curve's settings keep of it: optimizers, the first rate, momentum and weight decay."""
+        first = {name: self._hypers.read(name)[:1] for name in HYPERS}
+        return {
+            "optimizer": "+".join(type(each).__name__ for each in self._optimizers),
+            **{name: values[0] for name, values in first.items() if values},
+        }
 
     def set(self, **hyper: float) -> None:
         """Set `lr`, `momentum` (or beta1) or `weight_decay`; param groups keep their ratios."""
