@@ -327,14 +327,14 @@ def test_momentum_that_1cycle_switches_on_asks_for_a_lower_rate(
 
 @pytest.mark.parametrize(
     ("per_epoch", "factor"),
-    [(700, 1), (1000, 1), (175, 0.5), (70, 0.1**0.5), (None, 1), (0, 1), ("7", 1), (math.inf, 1)],
+    [(700, 1), (1000, 1), (87.5, 0.5), (70, 0.1 ** (1 / 3)), (None, 1), (0, 1), ("7", 1), (math.inf, 1)],
 )
 def test_going_over_the_data_again_asks_for_a_lower_rate(per_epoch: Any, factor: float) -> None:
     suggestion = trained(steps_per_epoch=per_epoch)
     assert suggestion.value == pytest.approx(PLAIN * factor)
     assert ("for going over the data" in suggestion.reason) == (factor < 1)
-    if per_epoch == 175:
-        assert suggestion.reason.endswith(", times 0.5 for going over the data 4 times")
+    if per_epoch == 87.5:
+        assert suggestion.reason.endswith(", times 0.5 for going over the data 8 times")
 
 
 @pytest.mark.parametrize("trial", [None, 3, "SGD", [], {}])

@@ -283,7 +283,8 @@ def _share_of_minimum(curve: Curve, rule: str) -> Suggestion:
     passes = int(curve.step.max()) / per_epoch if per_epoch else 0.0
     if passes > 1:
         # What was seen before is no measure of what is new: small data want smaller rates.
-        factors[f"{passes**-0.5:.2g} for going over the data {passes:.2g} times"] = passes**-0.5
+        factor = passes ** (-1 / 3)
+        factors[f"{factor:.2g} for going over the data {passes:.2g} times"] = factor
     value = minimum * math.prod(factors.values())
     low, high = value / _BELOW, min(value * _ABOVE, max(found.divergence or math.inf, value))
     reason = f"{_seen(found)}; {', times '.join(factors)}"
