@@ -581,6 +581,7 @@ class Trial(TorchTrial):
         self._loss_name, self._monitor = loss, monitor
         super().__init__(self._module, trainer.optimizers, None, _Batches(trainer))
         self._accumulate = trainer.accumulate_grad_batches
+        self._inner = vars(LightningModule()).keys()  # what torch and Lightning keep, hooks and the like
         self._takes_index = _arguments(self._module.training_step) > 1
         if "dataloader_iter" in inspect.signature(self._module.training_step).parameters:
             raise TypeError("training_step takes a dataloader_iter, which cannot be given to a range test")
@@ -670,7 +671,7 @@ class Trial(TorchTrial):
     def _containers(self) -> Iterator[Any]:
         for module in self._modules:
             for name, value in vars(module).items():
-                if isinstance(value, (list, dict, set, deque)) and not name.startswith("_"):
+                if isinstance(value, (list, dict, set, deque)) and name not in self._inner:
                     yield value
 
     def _updates(self) -> list[int]:
@@ -741,7 +742,8 @@ class Trial(TorchTrial):
 
     def _validation_batches(self) -> Iterator[tuple[Any, ...]]:
         loop = self._trainer.fit_loop.epoch_loop.val_loop
-        loop.setup_data()
+        if loop._data_source.is_defined():
+            loop.setup_data()
         loaders = [] if loop._combined_loader is None else loop._combined_loader.flattened
         several = _arguments(self._module.validation_step) > 2
         for number, (loader, most) in enumerate(zip(loaders, loop.max_batches, strict=False)):
