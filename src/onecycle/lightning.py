@@ -37,8 +37,6 @@ from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._policies import Policy
 from onecycle._suggest import Suggestion
-from onecycle.torch import Scheduler
-from onecycle.torch import Trial as TorchTrial
 from onecycle.torch._hypers import Hypers
 from onecycle.torch._scheduler import _check_policy
 from onecycle.torch._state import (
@@ -51,11 +49,10 @@ from onecycle.torch._state import (
 )
 from onecycle.torch._stream import private
 from onecycle.torch._trial import _samples
-from onecycle.torch._updates import updates
+from onecycle.torch._updates import UpdateScheduler, UpdateTrial, updates
 
 __all__ = ["OneCycle", "RangeTest", "find_lr", "one_cycle", "range_test"]
 
-MOST_BATCHES = 64  # without an update, after which a trial gives up: a loss scaler needs 32 at most
 Result = TypeVar("Result")
 
 
@@ -185,26 +182,11 @@ def one_cycle(
     policy = _one_cycle(module.trainer, max_lr, total_steps, settings)
     return {
         "optimizer": optimizer,
-        "lr_scheduler": {"scheduler": _UpdateScheduler(optimizer, policy), "interval": "step"},
+        "lr_scheduler": {"scheduler": UpdateScheduler(optimizer, policy), "interval": "step"},
     }
 
 
-class _UpdateScheduler(Scheduler):
-    """A scheduler whose `step` counts only where the optimizer has made an update since the last."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, policy: Policy) -> None:
-        self._seen = updates(optimizer)
-        super().__init__(optimizer, policy)
-
-    def step(self, epoch: int | None = None) -> None:
-        seen, self._seen = self._seen, updates(self.optimizer)
-        if self._seen != seen or epoch is not None:
-            super().step(epoch)
-
-
-def _one_cycle(
-    trainer: Trainer, max_lr: Any, total_steps: int | None, settings: Mapping[str, Any]
-) -> Policy:
+def _one_cycle(trainer: Trainer, max_lr: Any, total_steps: int | None, settings: Mapping[str, Any]) -> Policy:
     return _policies.one_cycle(max_lr, _length(trainer) if total_steps is None else total_steps, **settings)
 
 
@@ -268,7 +250,9 @@ class RangeTest(Callback):
     ) -> None:
         known = inspect.signature(_range_test.range_test).parameters.keys() - {"trial"}
         if unknown := settings.keys() - known:
-            raise TypeError(f"RangeTest knows no {min(unknown)!r}; its settings are {', '.join(sorted(known))}")
+            raise TypeError(
+                f"RangeTest knows no {min(unknown)!r}; its settings are {', '.join(sorted(known))}"
+            )
         if apply and settings.get("hyper", "lr") != "lr":
             raise ValueError("apply sets the learning rate, and hyper is another: leave out apply")
         self._apply, self._rule, self._log = apply, rule, log
@@ -560,7 +544,7 @@ def _trial(trainer: Trainer, loss: str | None, monitor: str | None) -> Iterator[
     callbacks, loggers, should_stop = trainer.callbacks, trainer.loggers, trainer.should_stop
     trainer.callbacks, trainer.loggers = [], [DummyLogger() for _ in loggers]
     for module in modules:
-        module.log = lambda name, value, *_, **__: logged.update({name: value})  # type: ignore[assignment, misc, method-assign]
+        module.log = lambda name, value, *_, **__: logged.update({name: value})
     try:
         yield Trial(trainer, logged, loss, monitor)
     finally:
@@ -569,7 +553,7 @@ def _trial(trainer: Trainer, loss: str | None, monitor: str | None) -> Iterator[
         trainer.callbacks, trainer.loggers, trainer.should_stop = callbacks, loggers, should_stop
 
 
-class Trial(TorchTrial):
+class Trial(UpdateTrial):
     """The module that a trainer is fitting, trained by the trainer's own strategy and precision."""
 
     def __init__(
@@ -593,20 +577,10 @@ class Trial(TorchTrial):
             TypeError: `training_step` gives no loss.
             ValueError: no optimizer makes an update.
         """
-        losses: list[Tensor] = []
-        before = self._updates()
-        for _ in range(MOST_BATCHES):
-            losses += self._automatic() if self._module.automatic_optimization else self._manual()
-            if losses and self._updates() != before:
-                loss = torch.stack(losses).mean()
-                # All processes see the same loss, and so stop at the same step.
-                reduced = self._trainer.strategy.reduce(loss, reduce_op="mean")
-                return reduced if isinstance(reduced, Tensor) else loss
-        if losses and not all(map(torch.isfinite, losses)):
-            return losses[-1]
-        raise ValueError(
-            f"no optimizer made an update in {MOST_BATCHES} batches: training_step must call optimizer.step()"
-        )
+        loss = super().step()
+        # All processes see the same loss, and so stop at the same step.
+        reduced = self._trainer.strategy.reduce(loss, reduce_op="mean")
+        return reduced if isinstance(reduced, Tensor) else loss
 
     @torch.no_grad()
     def evaluate(self) -> float | None:
@@ -650,7 +624,9 @@ class Trial(TorchTrial):
         return {
             **super().save(),
             "precision": copy.deepcopy(self._trainer.precision_plugin.state_dict()),
-            "schedulers": [(dict(vars(each)), copy.deepcopy(each.state_dict())) for each in self._schedulers()],
+            "schedulers": [
+                (dict(vars(each)), copy.deepcopy(each.state_dict())) for each in self._schedulers()
+            ],
             "containers": [(each, copy.copy(each)) for each in self._containers()],
         }
 
@@ -674,13 +650,13 @@ class Trial(TorchTrial):
                 if isinstance(value, (list, dict, set, deque)) and name not in self._inner:
                     yield value
 
-    def _updates(self) -> list[int]:
-        return [updates(each) for each in self._optimizers]
-
     def _to_device(self, batch: Any) -> Any:
         batch = self._trainer.precision_plugin.convert_input(batch)
         batch = self._module._on_before_batch_transfer(batch, dataloader_idx=0)
         return self._trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+    def _train(self) -> list[Tensor]:
+        return self._automatic() if self._module.automatic_optimization else self._manual()
 
     def _manual(self) -> list[Tensor]:
         return [self._loss_of(self._training_step(self._batch())).detach()]
@@ -700,7 +676,8 @@ class Trial(TorchTrial):
                 return None
             losses.setdefault(number, self._loss_of(output).detach())
             loss = output if isinstance(output, Tensor) else output["loss"]
-            return strategy.backward(loss / self._accumulate, optimizer)
+            scaled: Tensor = strategy.backward(loss / self._accumulate, optimizer)
+            return scaled
 
         last = self._accumulate - 1
         for number in range(last):
@@ -709,7 +686,7 @@ class Trial(TorchTrial):
         module.optimizer_step(
             module.current_epoch,
             self._index,
-            module.optimizers(),  # type: ignore[arg-type]
+            module.optimizers(),
             lambda: closure(last, batch),  # which LBFGS calls more than once
         )
         return list(losses.values())
@@ -758,7 +735,9 @@ class _Batches:
     def __init__(self, trainer: Trainer) -> None:
         combined = trainer.fit_loop._combined_loader
         if combined is None or not trainer.optimizers:
-            raise RuntimeError("the fit has no data or no optimizer yet: call this from on_train_start or later")
+            raise RuntimeError(
+                "the fit has no data or no optimizer yet: call this from on_train_start or later"
+            )
         self.loaders = combined.flattened
         self._combined = combined
         self._most = trainer.num_training_batches
@@ -779,4 +758,6 @@ def _arguments(function: Callable[..., Any]) -> int:
     kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return 99
-    return sum(kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds)
+    return sum(
+        kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD) for kind in kinds
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 import torch
 from conformance import STEPS, Conformance, Values
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch_loops import fingerprint, loader, net, optimizer, plain
 
 import onecycle as oc
 
@@ -33,13 +32,6 @@ pytestmark = [
 BATCHES = 8
 
 
-def loader(batches: int = BATCHES, size: int = 4, **settings: Any) -> DataLoader[Any]:
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(size * batches, 6, generator=generator)
-    y = x[:, :1] - x[:, 1:2] + 0.1 * torch.randn(len(x), 1, generator=generator)
-    return DataLoader(TensorDataset(x, y), batch_size=size, **settings)
-
-
 def trainer(*callbacks: Callback, **settings: Any) -> Trainer:
     return Trainer(
         **{
@@ -56,34 +48,19 @@ def trainer(*callbacks: Callback, **settings: Any) -> Trainer:
     )
 
 
-def spy(kind: type[torch.optim.Optimizer], seen: Values) -> type[Any]:
-    """An optimizer that tells what each of its steps uses."""
-
-    class Spy(kind):  # type: ignore[misc, valid-type]
-        def step(self, closure: Any = None) -> Any:
-            seen.append(
-                [
-                    {
-                        "lr": float(group["lr"]),
-                        "momentum": group["momentum"] if "momentum" in group else group["betas"][0],
-                    }
-                    for group in self.param_groups
-                ]
-            )
-            return super().step(closure)
-
-    return Spy
-
-
 class Small(LightningModule):
     """A small regression with what modules do: it logs, draws random numbers, keeps lists and counts."""
 
-    def __init__(self, seen: Values | None = None, factors: tuple[float, ...] = (1.0,), adam: bool = False) -> None:
+    def __init__(
+        self, seen: Values | None = None, factors: tuple[float, ...] = (1.0,), adam: bool = False
+    ) -> None:
         super().__init__()
         record: Values = [] if seen is None else seen
-        self.record = lambda: record  # no list of the module's own, which a range test would put back
+        self.record: Callable[[], Values] = lambda: (
+            record
+        )  # no list of the module's own, which a range test would put back
         self.factors, self.adam = factors, adam
-        self.net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.1), nn.Linear(8, 1))
+        self.net = net()
         self.outputs: list[Tensor] = []
         self.calls = 0
 
@@ -107,12 +84,7 @@ class Small(LightningModule):
         self.log("val_loss", self.loss(batch))
 
     def configure_optimizers(self) -> Any:
-        layers = [list(self.net[:2].parameters()), list(self.net[2:].parameters())]
-        if len(self.factors) == 1:
-            layers = [sum(layers, [])]
-        groups = [{"params": p, "lr": 0.1 * f} for p, f in zip(layers, self.factors, strict=True)]
-        kind: Any = spy(torch.optim.Adam if self.adam else torch.optim.SGD, self.seen)
-        return kind(groups, **({} if self.adam else {"momentum": 0.9}))
+        return optimizer(self.net, self.seen, self.factors, self.adam)
 
 
 class Manual(Small):
@@ -149,10 +121,10 @@ class Adversarial(Small):
         both: Any = self.optimizers()
         self.note((both[0].param_groups[0]["lr"], both[1].param_groups[0]["lr"]))
         losses = self.loss(batch), nn.functional.mse_loss(self.other(batch[0]), batch[1])
-        for name, optimizer, loss in zip(("g_loss", "d_loss"), both, losses, strict=True):
-            optimizer.zero_grad()
+        for name, each, loss in zip(("g_loss", "d_loss"), both, losses, strict=True):
+            each.zero_grad()
             self.manual_backward(loss)
-            optimizer.step()
+            each.step()
             self.log(name, loss)
 
     def configure_optimizers(self) -> Any:
@@ -163,29 +135,6 @@ class Adversarial(Small):
 
 
 # The conformance scenarios ---------------------------------------------------------------------------
-
-
-def tensors(tree: Any) -> Any:
-    """A nested state with tensors as lists, so that it can be compared."""
-    if isinstance(tree, (Tensor, np.ndarray)):
-        return tree.tolist()
-    if isinstance(tree, dict):
-        return {key: tensors(value) for key, value in tree.items()}
-    if isinstance(tree, (list, tuple)):
-        return [tensors(value) for value in tree]
-    return tree
-
-
-def fingerprint(module: LightningModule, optimizers: list[Any]) -> Any:
-    names = [name for name, value in vars(module).items() if isinstance(value, (bool, float, int, list, str))]
-    return {
-        "model": tensors(module.state_dict()),
-        "gradients": tensors([p.grad for p in module.parameters()]),
-        "modes": [each.training for each in module.modules()],
-        "attributes": tensors({name: vars(module)[name] for name in names if name != "_current_fx_name"}),
-        "optimizers": tensors([each.state_dict() for each in optimizers]),
-        "random": tensors([torch.get_rng_state(), random.getstate(), np.random.get_state(legacy=False)]),
-    }
 
 
 class Look(Callback):
@@ -237,7 +186,7 @@ class TestCallback(Conformance):
         before, test, after = Look(1), RangeTest(epochs=(1,), **settings), Look(1)
         policy = oc.one_cycle(0.1, STEPS)
         run = self.trainer(policy, 1)
-        run.callbacks[:0] = [before, test, after]  # type: ignore[attr-defined]
+        run.callbacks[:0] = [before, test, after]
         run.fit(self.module(policy, 1), loader(shuffle=True))
         assert test.curve is not None
         assert before.found is not None
@@ -316,7 +265,7 @@ def test_several_optimizers_follow_at_their_ratio() -> None:
     callback = OneCycle(0.1)
     trainer(callback).fit(module, loader())
     policy = oc.one_cycle(0.1, 2 * BATCHES)
-    assert module.rates() == [pytest.approx((policy.lr(i), policy.lr(i) / 10)) for i in range(2 * BATCHES)]
+    assert module.rates() == [pytest.approx((policy.lr(i), policy.lr(i) / 10)) for i in range(2 * BATCHES)]  # type: ignore[no-untyped-call]
     assert callback.step == 2 * BATCHES
 
 
@@ -341,40 +290,10 @@ def test_an_update_that_the_scaler_skips_is_none(way: str) -> None:
     )
 
 
-def test_a_fused_optimizer_that_skips_has_made_no_update() -> None:
-    from onecycle.torch._updates import updates
-
-    class Fused(torch.optim.SGD):
-        _step_supports_amp_scaling = True  # it unscales by itself, and looks whether to skip
-
-        def step(self, closure: Any = None) -> None:  # noqa: ARG002
-            asked.append(bool(self.found_inf))  # type: ignore[attr-defined]
-
-    asked: list[bool] = []
-    weight = nn.Parameter(torch.ones(1))
-    optimizer = Fused([weight], lr=0.1)
-    scaler = torch.amp.GradScaler("cpu")
-    assert updates(optimizer) == 0
-    for factor in (1.0, float("inf"), 1.0):
-        optimizer.zero_grad()
-        scaler.scale(factor * weight.sum()).backward()  # type: ignore[no-untyped-call]
-        scaler.step(optimizer)
-        scaler.update()
-    assert asked == [False, True, False]
-    assert updates(optimizer) == 2
-
-
-def test_an_optimizer_that_does_not_tell_is_refused() -> None:
-    from onecycle.torch._updates import updates
-
-    with pytest.raises(TypeError, match=r"optimizer must be a torch optimizer, got object"):
-        updates(object())  # type: ignore[arg-type]
-
-
 def test_a_checkpoint_within_a_batch_end_has_the_right_step(tmp_path: Path) -> None:
     class Early(Callback):
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            if batch_idx == 4:
+        def on_train_batch_end(self, trainer: Any, *arguments: Any) -> None:
+            if arguments[-1] == 4:
                 trainer.save_checkpoint(tmp_path / "early.ckpt")
 
     callback = OneCycle(0.1)
@@ -405,7 +324,7 @@ def test_a_second_trainer_begins_anew() -> None:
 
 def test_groups_that_are_unfrozen_later_follow_at_their_ratio() -> None:
     class Unfreeze(Callback):
-        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
             if trainer.current_epoch == 1:
                 late = {"params": [nn.Parameter(torch.ones(2))], "lr": 0.01}  # the first came with 0.1
                 trainer.optimizers[0].add_param_group(late)
@@ -433,7 +352,10 @@ def test_the_learning_rate_monitor_logs_what_was_used(tmp_path: Path) -> None:
     [
         (lambda: OneCycle(), r"OneCycle needs max_lr or policy, and not both"),
         (lambda: OneCycle(0.1, policy=oc.one_cycle(0.1, 5)), r"needs max_lr or policy, and not both"),
-        (lambda: OneCycle(total_steps=5, policy=oc.one_cycle(0.1, 5)), r"policy takes the place of all other"),
+        (
+            lambda: OneCycle(total_steps=5, policy=oc.one_cycle(0.1, 5)),
+            r"policy takes the place of all other",
+        ),
         (lambda: OneCycle(policy=0.1), r"policy must be a Policy"),  # type: ignore[arg-type]
         (lambda: OneCycle(-1), r"max_lr must be > 0"),
         (lambda: OneCycle(0.1, tail=1.0), r"tail must be < 1"),
@@ -491,7 +413,7 @@ def fitted(*callbacks: Callback, path: Path, **settings: Any) -> tuple[Small, Tr
     left = {
         "fingerprint": fingerprint(module, run.optimizers),
         "seen": module.seen,
-        "stopping": tensors(stopping.state_dict()),
+        "stopping": plain(stopping.state_dict()),
         "best": sorted(float(each) for each in saving.best_k_models.values()),
         "step": run.global_step,
         "validated": run.num_val_batches,
@@ -504,11 +426,11 @@ def fitted(*callbacks: Callback, path: Path, **settings: Any) -> tuple[Small, Tr
 def test_a_fit_with_a_range_test_ends_as_one_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    _, _, plain = fitted(path=tmp_path / "plain")
+    _, _, without = fitted(path=tmp_path / "plain")
     test = RangeTest(epochs=(0, 2), monitor="val_loss", steps=40)
     module, run, tested = fitted(test, path=tmp_path / "tested")
-    tested["seen"] = [step for step in tested["seen"] if step in plain["seen"]]
-    assert tested == plain
+    tested["seen"] = [step for step in tested["seen"] if step in without["seen"]]
+    assert tested == without
     assert run.num_val_batches == [3]
     assert "log" not in vars(module)
     assert not list((tmp_path / "here").iterdir())
@@ -525,7 +447,7 @@ def test_the_sweep_is_as_long_as_asked_however_short_the_fit() -> None:
 
 
 def test_each_epoch_s_test_is_a_whole_one() -> None:
-    lengths = []
+    lengths: list[int] = []
 
     class Length(Callback):
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:  # noqa: ARG002
@@ -606,7 +528,7 @@ def test_several_optimizers_are_swept_together() -> None:
     test = RangeTest(loss="d_loss", steps=20, **LOW)
     trainer(before, test, after).fit(module, loader())
     assert test.curve is not None
-    swept = module.rates()[:20]
+    swept = module.rates()[:20]  # type: ignore[no-untyped-call]
     assert swept == [pytest.approx((value, value / 10)) for value in test.curve.value]
     assert before.found["optimizers"] == after.found["optimizers"]
     assert before.found["model"] == after.found["model"]
@@ -702,7 +624,7 @@ def test_an_error_in_the_sweep_leaves_all_as_it_was() -> None:
     assert module.calls == 0
     assert not module.outputs
     assert "log" not in vars(module)
-    assert test in run.callbacks  # type: ignore[attr-defined]
+    assert test in run.callbacks
 
 
 def test_frozen_parts_stay_in_eval_mode() -> None:
@@ -729,10 +651,10 @@ def test_schedulers_that_a_training_step_moves_are_put_back() -> None:
             optimizer = super().configure_optimizers()
             return [optimizer], [torch.optim.lr_scheduler.CyclicLR(optimizer, 0.01, 0.1, 4)]
 
-    plain, tested = Scheduled(), Scheduled()
-    trainer().fit(plain, loader())
+    without, tested = Scheduled(), Scheduled()
+    trainer().fit(without, loader())
     trainer(RangeTest(steps=20, **LOW)).fit(tested, loader())
-    assert tested.seen[20:] == plain.seen
+    assert tested.seen[20:] == without.seen
 
 
 def test_several_loaders_are_one_batch() -> None:
@@ -844,7 +766,7 @@ def test_a_fitted_module_can_be_tested_again_with_its_trainer_s_settings() -> No
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: range_test(nn.Linear(1, 1), loader()), TypeError, r"must be a LightningModule .*got Linear"),  # type: ignore[arg-type]
+        (lambda: range_test(nn.Linear(1, 1), loader()), TypeError, r"must be a LightningModule .*got Linear"),
         (lambda: range_test(trainer(), loader()), TypeError, r"this trainer has no module yet"),
         (lambda: find_lr(Small(), loader()), ValueError, r"total_steps must be given, or the trainer"),
         (
