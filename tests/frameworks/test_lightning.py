@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from onecycle.lightning import OneCycle, RangeTest, find_lr, one_cycle, range_te
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*resuming from a checkpoint that ended before the epoch ended"),
 ]
 
 BATCHES = 8
@@ -804,3 +807,13 @@ def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     range_test(Small(), loader(), steps=10, progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_example_reads_digits(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="the example's digits are scikit-learn's")
+    example = Path(__file__).parents[2] / "examples/lightning_digits.py"
+    ended = subprocess.run([sys.executable, example], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    accuracy = re.search(r"accuracy on 360 held-out digits: ([\d.]+)%", ended.stdout)
+    assert accuracy is not None
+    assert float(accuracy[1]) > 97
