@@ -583,6 +583,42 @@ def test_the_loss_scaler_is_put_back_and_skipped_updates_are_no_points() -> None
     assert len(test.curve) == len(module.seen) == 20
 
 
+def test_a_loss_that_is_not_a_number_ends_the_sweep_though_the_scaler_skips_it() -> None:
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    class Breaks(Small):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return super().training_step(batch, batch_idx) * (float("nan") if self.calls > 15 else 1.0)
+
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1.0))
+    test = RangeTest(steps=30, **LOW)
+    trainer(test, plugins=[plugin], max_steps=1).fit(Breaks(), loader())
+    assert test.curve is not None
+    assert np.isfinite(test.curve.loss).sum() == 15
+    assert np.isnan(test.curve.loss[-1])
+
+
+@pytest.mark.filterwarnings("ignore:Found `dataloader_iter` argument")
+def test_a_step_that_takes_the_iterator_is_refused() -> None:
+    class Iterates(Small):
+        def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
+            return self.loss(next(dataloader_iter)[0])
+
+    with pytest.raises(TypeError, match="training_step takes a dataloader_iter"):
+        trainer(RangeTest()).fit(Iterates(), loader())
+
+
+def test_a_step_may_take_any_arguments() -> None:
+    class Open(Small):
+        def training_step(self, *arguments: Any) -> Any:
+            indices.append(arguments[1])
+            return self.loss(arguments[0])
+
+    indices: list[int] = []
+    trainer(RangeTest(steps=20, **LOW), max_steps=1).fit(Open(), loader())
+    assert indices == [*range(8), *range(8), *range(4), 0]
+
+
 def test_clipping_and_the_module_s_own_step_hold_in_the_sweep() -> None:
     class Own(Small):
         norms: list[float] = []  # noqa: RUF012
@@ -782,8 +818,10 @@ def test_a_fitted_module_can_be_tested_again_with_its_trainer_s_settings() -> No
             ValueError,
             r"monitor needs validation data",
         ),
+        (lambda: range_test(Small(), [], progress=False), ValueError, r"data gave no batch"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Total length of .* across ranks is zero")
 def test_wrong_use_of_the_helpers(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
