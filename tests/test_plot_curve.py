@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -122,10 +123,18 @@ def test_files_and_axes(tmp_path: Path) -> None:
     assert (tmp_path / "plain").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="Format 'abc' is not supported"):
         Curve(X, LOSS).plot(tmp_path / "c.abc")
-    assert "matplotlib.pyplot" not in sys.modules
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"figures need matplotlib: pip install 'onecycle\[plot\]'"):
         Curve(X, LOSS).plot()
+
+
+def test_the_global_state_of_pyplot_stays_out_of_it() -> None:
+    code = (
+        "import sys, onecycle; onecycle.Curve([1e-3, 1e-2], [1.0, 2.0]).plot(); "
+        "print('matplotlib.pyplot' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "False\n"

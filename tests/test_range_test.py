@@ -168,7 +168,7 @@ def fall_and_rise() -> list[float]:
 
 
 def first_stop(losses: list[float]) -> int | None:
-    return next((n for n in range(10, len(losses) + 1) if Stop().reason(losses[:n]) is not None), None)
+    return next((n for n in range(10, len(losses) + 1) if Stop().after(losses[:n]) is not None), None)
 
 
 def test_it_stops_once_the_loss_has_risen_above_its_beginning_by_all_it_had_fallen() -> None:
@@ -184,18 +184,18 @@ def test_no_scale_sign_or_offset_moves_the_stop(scale: float, offset: float) -> 
 
 def test_noise_does_not_stop_it() -> None:
     noise = np.random.default_rng(0).normal(size=2000)
-    assert Stop().reason(noise.tolist()) is None
-    assert Stop().reason([2.0] * 500) is None
+    assert Stop().after(noise.tolist()) is None
+    assert Stop().after([2.0] * 500) is None
 
 
 def test_a_short_record_does_not_stop_it() -> None:
-    assert Stop().reason([1.0] * 10 + [50.0] * 9) is None
-    assert Stop().reason([1.0] * 10 + [50.0] * 10) is not None
+    assert Stop().after([1.0] * 10 + [50.0] * 9) is None
+    assert Stop().after([1.0] * 10 + [50.0] * 10) is not None
 
 
 def test_the_reason_names_the_first_loss_that_is_not_finite() -> None:
-    assert Stop().reason([1.0, -math.inf, math.nan]) == "the loss was -inf at step 1"
-    assert Stop().reason([1.0] * 10 + [50.0] * 10) == "the loss rose 49 above its beginning"
+    assert Stop().after([1.0, -math.inf, math.nan]) == "the loss was -inf at step 1"
+    assert Stop().after([1.0] * 10 + [50.0] * 10) == "the loss rose 49 above its beginning"
 
 
 # Bad input --------------------------------------------------------------------------------------------

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import platform
 import statistics
-from collections.abc import Iterator
+import sys
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal, SupportsFloat
 
 import numpy as np
 
@@ -74,23 +77,20 @@ def range_test(
             raise ValueError(f"{name} must be a whole number >= {least}, got {value}")
     total = count * batches_per_value
     every = max(total // evaluations, 1) if evaluations else 0
-    points: list[tuple[float, float, int, int, float]] = []
-    endings: list[str] = []
+    sweeps: list[_Sweep] = []
     with preserved(trial) as state, live(f"range test of {hyper}", repeats * total, progress) as show:
         for repeat in range(repeats):
             if repeat:
                 trial.restore(state)
             reseed(trial, seed + repeat)
             values = (schedule(step // batches_per_value) for step in range(total))
-            sweep_points, ending = _one_sweep(trial, hyper, values, every, repeat * total, show)
-            points += [(value, loss, step, seed + repeat, val) for step, (value, loss, val) in sweep_points]
-            endings.append(ending)
-    value_column, loss, step, seeds, val_loss = (np.asarray(column) for column in zip(*points, strict=True))
+            sweeps.append(_run(trial, hyper, values, every, show, done=repeat * total))
+    val_loss = np.concatenate([s.val_loss for s in sweeps])
     return Curve(
-        value=value_column,
-        loss=loss,
-        step=step,
-        seed=seeds,
+        value=np.concatenate([s.value for s in sweeps]),
+        loss=np.concatenate([s.loss for s in sweeps]),
+        step=np.concatenate([np.arange(len(s.loss)) for s in sweeps]),
+        seed=np.repeat(np.arange(seed, seed + repeats), [len(s.loss) for s in sweeps]),
         val_loss=None if np.isnan(val_loss).all() else val_loss,
         hyper=hyper,
         sweep=sweep,
@@ -102,7 +102,8 @@ def range_test(
             "seed": seed,
             "batches_per_value": batches_per_value,
             "batch_size": trial.size,
-            "endings": endings,
+            "trial": getattr(trial, "describe", dict)(),
+            "endings": [s.ending for s in sweeps],
             "versions": versions(),
         },
     )
@@ -110,8 +111,6 @@ def range_test(
 
 def versions() -> dict[str, str]:
     """What made a result: this library's, NumPy's and Python's versions, and torch's if it is loaded."""
-    import sys
-
     found = {
         "onecycle": onecycle.__version__,
         "numpy": np.__version__,
@@ -122,51 +121,75 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _one_sweep(
-    trial: Trial, hyper: str, values: Iterator[float], every: int, done: int, show: Show
-) -> tuple[list[tuple[int, tuple[float, float, float]]], str]:
-    """Points (step, (value, loss, validation loss)) up to the end or the stop, and why it ended."""
-    points: list[tuple[int, tuple[float, float, float]]] = []
-    waiting: list[tuple[float, Any, float]] = []
-    stop = Stop()
+@dataclass
+class _Sweep:
+    """Columns of one sweep as it grows, and why it ended."""
 
-    def read() -> str | None:
-        for value, loss, val in waiting:
-            points.append((len(points), (value, float(loss), val)))
+    value: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    ending: str = "the sweep reached its end"
+
+
+def _run(trial: Trial, hyper: str, values: Iterable[float], every: int, show: Show, *, done: int) -> _Sweep:
+    """One sweep over `values`, up to their end or to where it has seen enough."""
+    sweep, stop = _Sweep(), Stop()
+    waiting: list[SupportsFloat] = []
+
+    def read() -> bool:
+        losses = [float(loss) for loss in waiting]
         waiting.clear()
-        show(done + len(points), points[-1][1][0], [loss for _, (_, loss, _) in points])
-        return stop.reason([loss for _, (_, loss, _) in points])
+        sweep.loss += losses
+        show(done + len(sweep.loss), sweep.value[-1], sweep.loss)
+        if (reason := stop.after(losses)) is not None:
+            sweep.ending = reason
+        return reason is not None
 
     for step, value in enumerate(values):
         val = trial.evaluate() if every and step % every == 0 else None
-        if every and val is None and step == 0:
+        if val is None and step == 0:
             every = 0
         trial.set(**{hyper: value})
-        waiting.append((value, trial.step(), math.nan if val is None else val))
-        if len(waiting) == BLOCK and (reason := read()) is not None:
-            return points, reason
-    return points, (read() if waiting else None) or "the sweep reached its end"
+        waiting.append(trial.step())
+        sweep.value.append(value)
+        sweep.val_loss.append(math.nan if val is None else val)
+        if len(waiting) == BLOCK and read():
+            return sweep
+    if waiting:
+        read()
+    return sweep
 
 
 class Stop:
-    """Decides when a sweep has seen enough, by rules that no scale, sign or offset of the loss can move."""
+    """Decides when a sweep has seen enough, by rules that no scale, sign or offset of the loss can move.
 
-    def reason(self, losses: list[float]) -> str | None:
-        """Why to stop after `losses`, None to go on.
+    The level is a running median of five. It has diverged once it lies above where it began by more than
+    it had fallen, and by more than ten times the noise from one mini-batch to the next.
+    """
 
-        The level is a running median of five. It has diverged once it lies above where it began by more
-        than it had fallen, and by more than ten times the noise from one mini-batch to the next.
-        """
-        first_bad = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
-        if first_bad is not None:
-            return f"the loss was {losses[first_bad]} at step {first_bad}"
-        if len(losses) < 2 * BLOCK:
+    def __init__(self) -> None:
+        self._steps = 0
+        self._first: list[float] = []  # what the beginning and the noise are read from
+        self._last: deque[float] = deque(maxlen=5)
+        self._least = math.inf
+
+    def after(self, losses: Iterable[float]) -> str | None:
+        """Why to stop after these further `losses`, None to go on."""
+        for loss in losses:
+            if not math.isfinite(loss):
+                return f"the loss was {loss} at step {self._steps}"
+            self._steps += 1
+            self._last.append(loss)
+            if len(self._first) <= BLOCK:
+                self._first.append(loss)
+            if len(self._last) == 5:
+                self._least = min(self._least, statistics.median(self._last))
+        if self._steps < 2 * BLOCK:
             return None
-        levels = [statistics.median(losses[i : i + 5]) for i in range(len(losses) - 4)]
-        begin = statistics.median(losses[:BLOCK])
-        noise = statistics.median(abs(b - a) for a, b in pairwise(losses[: BLOCK + 1]))
-        rise = levels[-1] - begin
-        if rise > max(begin - min(levels), 10 * noise):
+        begin = statistics.median(self._first[:BLOCK])
+        noise = statistics.median(abs(b - a) for a, b in pairwise(self._first))
+        rise = statistics.median(self._last) - begin
+        if rise > max(begin - self._least, 10 * noise):
             return f"the loss rose {rise:.3g} above its beginning"
         return None
 

@@ -12,8 +12,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from onecycle._curve import Floats
 from onecycle._errors import Inconclusive
+from onecycle._schedules import Array as Floats
 
 Rule = Callable[[Floats, Floats], float]
 

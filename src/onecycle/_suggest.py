@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from onecycle import _rules
-from onecycle._curve import CELLS, Curve, Floats, smooth
+from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._files import read_document, write_document
+from onecycle._schedules import Array as Floats
+from onecycle._smooth import CELLS, smooth
 
 _FORMAT, _VERSION = "onecycle.suggestion", 1
 _NUMBER, _TEXT = (int, float), str

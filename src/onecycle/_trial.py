@@ -19,8 +19,9 @@ class Trial(Protocol):
     generator, and the data order. A state may be restored many times.
 
     A trial may also have `seed(n)`, which sets every random generator and starts the data anew;
-    `steps_per_epoch`; `metrics`, a dict of what the last `evaluate` measured beside the loss; and
-    `write(path)` and `read(path)`, which keep its state in a file.
+    `steps_per_epoch`; `describe()`, a dict of facts for a curve's settings; `metrics`, a dict of what
+    the last `evaluate` measured beside the loss; and `write(path, note)` and `read(path)`, which keep
+    its state in a file.
     """
 
     @property
@@ -54,10 +55,10 @@ def reseed(trial: Trial, seed: int) -> None:
 def preserved(trial: Trial) -> Iterator[Any]:
     """Put `trial` back however the block ends; yields its state.
 
-    The first Ctrl-C leaves the block as usual; any other waits until the trial is whole again.
+    A Ctrl-C leaves the block as usual; any other that comes before the trial is whole again waits.
     """
     state = trial.save()
-    with _first_interrupt_only() as interrupts:
+    with _interrupts() as interrupts:
         try:
             yield state
         finally:
@@ -68,32 +69,36 @@ def preserved(trial: Trial) -> Iterator[Any]:
 
 
 class _Interrupts:
+    """Hands SIGINT on to the handler there was, until that raises or `hold` is set; then it waits."""
+
     def __init__(self, previous: Callable[[int, FrameType | None], Any]) -> None:
         self.previous = previous
         self.hold = False
-        self.raised = False
         self.waiting = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.hold or self.raised:
+        if self.hold:
             self.waiting = True
-        else:
-            self.raised = True
+            return
+        try:
             self.previous(number, frame)
+        except BaseException:
+            self.hold = True  # from here on the block is being left
+            raise
 
 
 @contextmanager
-def _first_interrupt_only() -> Iterator[_Interrupts]:
+def _interrupts() -> Iterator[_Interrupts]:
     previous = signal.getsignal(signal.SIGINT)
-    interrupts = _Interrupts(previous if callable(previous) else signal.default_int_handler)
     # Only the main thread may set handlers; a process that ignores Ctrl-C goes on ignoring it.
     if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield interrupts
+        yield _Interrupts(signal.default_int_handler)
         return
-    signal.signal(signal.SIGINT, interrupts)
+    interrupts = _Interrupts(previous)
     try:
+        signal.signal(signal.SIGINT, interrupts)
         yield interrupts
     finally:
         signal.signal(signal.SIGINT, previous)
-        if interrupts.waiting and not interrupts.raised:
+        if interrupts.waiting:
             previous(signal.SIGINT, None)

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from onecycle.torch._state import Kept, Simple, Tree
-
-if TYPE_CHECKING:
-    from onecycle.torch._trial import Trial
+from onecycle.torch._state import LEFT_OUT, Kept, Tree
 
 FORMAT, VERSION = "onecycle.checkpoint", 1
 
 
-def write(path: str | Path, state: Tree, note: Mapping[str, Any]) -> None:
-    """Write `state` and a JSON-like `note` to `path`, whole or not at all."""
+def write(path: str | Path, state: Tree, device: torch.device, note: Mapping[str, Any]) -> None:
+    """Write `state`, of a trial on `device`, and a JSON-like `note` to `path`, whole or not at all."""
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
-    document = {"format": FORMAT, "version": VERSION, "note": dict(note), "state": _pack(state, tensors)}
+    packed = _pack(state, tensors, device)
+    document = {"format": FORMAT, "version": VERSION, "note": dict(note), "state": packed}
     header = json.dumps(document, allow_nan=False)
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -37,12 +37,12 @@ def write(path: str | Path, state: Tree, note: Mapping[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read(path: str | Path, trial: Trial) -> dict[str, Any]:
-    """Restore `trial` from `path`; returns the note that was written with it.
+def read(path: str | Path, device: torch.device) -> tuple[Tree, dict[str, Any]]:
+    """State that `write` wrote, for a trial on `device`, and its note.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint, or of another model or optimizer.
+        ValueError: it is no checkpoint, or of a later version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -50,56 +50,86 @@ def read(path: str | Path, trial: Trial) -> dict[str, Any]:
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     try:
         with safe_open(path, "pt") as file:
-            document = json.loads((file.metadata() or {})["onecycle"])
+            document = json.loads((file.metadata() or {}).get("onecycle", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no checkpoint of onecycle: {error}") from error
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no checkpoint of onecycle, or a damaged one: {error}") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f"{path} is no checkpoint of onecycle, but another program's safetensors file")
     if document.get("version") != VERSION:
         raise ValueError(f"{path} is of version {document.get('version')!r}: upgrade onecycle to read it")
-    try:
-        trial.restore(_unpack(document["state"], tensors))
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is the state of another model, optimizer or loader: {error}") from error
-    return dict(document["note"])
+    return _unpack(document["state"], tensors, device), dict(document["note"])
 
 
-_SKIP = object()
+_NOT_HELD = {"left out": None}
 
 
-def _pack(tree: Tree, tensors: dict[str, Tensor]) -> Any:
-    """`tree` as JSON; what a file cannot hold, such as a function, is left out of its dict."""
-    if isinstance(tree, (Kept, Tensor)):
-        content = tree.content if isinstance(tree, Kept) else tree
-        name = str(len(tensors))
-        tensors[name] = content.contiguous()
-        return {"tensor": name, "kept": isinstance(tree, Kept), "device": str(content.device)}
+def _pack(tree: Tree, tensors: dict[str, Tensor], device: torch.device) -> Any:
+    """`tree` as JSON; what a file cannot hold, such as a function, and a list around it, is left out."""
+    if isinstance(tree, Kept):
+        place = tree.content.device if isinstance(tree.content, Tensor) else device
+        content = _pack(tree.content, tensors, device)
+        if content == _NOT_HELD:
+            return _NOT_HELD
+        return {"kept": content, "device": None if place == device else str(place)}
+    if isinstance(tree, nn.Parameter):
+        return _NOT_HELD
+    if isinstance(tree, Tensor):
+        name, dense = str(len(tensors)), tree.layout == torch.strided
+        tensors[name] = (tree if dense else tree.to_dense()).contiguous()
+        return {"tensor": name, "sparse": None if dense else tree.sparse_dim()}
+    if isinstance(tree, (np.ndarray, np.generic)) and not tree.dtype.hasobject:
+        data = base64.b64encode(tree.tobytes()).decode()
+        return {
+            "scalar" if np.isscalar(tree) else "array": data,
+            "dtype": tree.dtype.str,
+            "shape": tree.shape,
+        }
     if isinstance(tree, float) and not math.isfinite(tree):
         return {"float": str(tree)}
-    if isinstance(tree, np.ndarray):
-        return {"array": tree.tolist(), "dtype": str(tree.dtype)}
+    if isinstance(tree, complex):
+        return {"complex": str(tree)}
     if isinstance(tree, dict):
-        packed = ([key, _pack(value, tensors)] for key, value in tree.items())
-        return {"dict": [item for item in packed if item[1] is not _SKIP]}
-    if isinstance(tree, (tuple, deque)):
-        return {type(tree).__name__: [_pack(item, tensors) for item in tree]}
-    if isinstance(tree, list):
-        return [_pack(item, tensors) for item in tree]
-    return tree if isinstance(tree, Simple) and not isinstance(tree, complex) else _SKIP
+        return {"dict": [[key, _pack(item, tensors, device)] for key, item in tree.items() if _is_key(key)]}
+    if isinstance(tree, (list, tuple, deque)) and not hasattr(tree, "_fields"):
+        items = [_pack(item, tensors, device) for item in tree]
+        if _NOT_HELD in items:
+            return _NOT_HELD
+        if isinstance(tree, deque):
+            return {"deque": items, "maxlen": tree.maxlen}
+        return {"tuple": items} if isinstance(tree, tuple) else items
+    return tree if isinstance(tree, (bool, int, float, str, type(None))) else _NOT_HELD
 
 
-def _unpack(data: Any, tensors: dict[str, Tensor]) -> Tree:
-    if isinstance(data, list):
-        return [_unpack(item, tensors) for item in data]
-    if not isinstance(data, dict):
-        return data
-    if "tensor" in data:
-        content = tensors[data["tensor"]]
-        return Kept(content, device=data["device"]) if data["kept"] else content
-    if "float" in data:
-        return float(data["float"])
-    if "array" in data:
-        return np.array(data["array"], dtype=data["dtype"])
-    if "dict" in data:
-        return {key: _unpack(value, tensors) for key, value in data["dict"]}
-    (kind, items) = next(iter(data.items()))
-    return {"tuple": tuple, "deque": deque}[kind](_unpack(item, tensors) for item in items)
+def _is_key(key: object) -> bool:
+    return isinstance(key, (bool, int, float, str, type(None)))
+
+
+def _unpack(data: Any, tensors: dict[str, Tensor], device: torch.device) -> Tree:
+    def unpacked(items: list[Any]) -> Iterator[Any]:
+        return (_unpack(item, tensors, device) for item in items)
+
+    match data:
+        case list():
+            return list(unpacked(data))
+        case {"kept": content, "device": place}:
+            return Kept(_unpack(content, tensors, device), device=place or device)
+        case {"tensor": name, "sparse": dims}:
+            return tensors[name] if dims is None else tensors[name].to_sparse(dims)
+        case {"array": text, "dtype": dtype, "shape": shape}:
+            return np.frombuffer(base64.b64decode(text), dtype).reshape(shape)
+        case {"scalar": text, "dtype": dtype}:
+            return np.frombuffer(base64.b64decode(text), dtype)[0]
+        case {"float": text}:
+            return float(text)
+        case {"complex": text}:
+            return complex(text)
+        case {"dict": items}:
+            return {key: _unpack(item, tensors, device) for key, item in items}
+        case {"deque": items, "maxlen": most}:
+            return deque(unpacked(items), most)
+        case {"tuple": items}:
+            return tuple(unpacked(items))
+        case {"left out": _}:
+            return LEFT_OUT
+    return data

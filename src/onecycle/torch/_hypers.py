@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from onecycle._policies import HYPERS
+
 Group = dict[str, Any]
+_SHARED = ("lr", "weight_decay")  # of these each group has its share, momentum is everyone's
 
 
 class Hypers:
     """Sets hyper-parameters on every param group of some optimizers, the groups' ratios kept.
 
     A value of `lr` or `weight_decay` is the first group's; the others keep the ratio to it that they
-    had when this object first saw them. `momentum` is SGD's momentum or the first of Adam's betas; a
-    group with neither is left alone. A tensor is filled in place, so that compiled and captured
-    optimizers see the change.
+    had when this object first saw them, or before a schedule began that has but scaled them since.
+    `momentum` is SGD's momentum or the first of Adam's betas; a group with neither is left alone. A
+    tensor is filled in place, so that compiled and captured optimizers see the change.
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -28,13 +32,24 @@ class Hypers:
     def write(self, values: Mapping[str, float]) -> None:
         """Give each group its share of `values` by name."""
         self._meet()
+        if unknown := values.keys() - set(HYPERS):
+            raise ValueError(f"{min(unknown)!r} cannot be set, only {', '.join(map(repr, HYPERS))}")
         for name, value in values.items():
             if name == "momentum":
-                for group in self._groups():
-                    _write(group, name, value)
+                for optimizer in self._optimizers:
+                    for group in optimizer.param_groups:
+                        if value and group.get(name) == 0:
+                            _begin_momentum(getattr(optimizer, "state", {}), group["params"])
+                        _write(group, name, value)
             else:
                 for group, factor in zip(self._groups(), self._factors[name], strict=True):
                     _write(group, name, value * factor)
+
+    def mark(self, *names: str) -> None:
+        """Leave in each group what its ratio for those of `names` is taken from, as torch's schedulers do."""
+        for group, seen in zip(self._groups(), self._seen(), strict=True):
+            for name in set(names) & seen.keys() & set(_SHARED):
+                group.setdefault(f"initial_{name}", seen[name])
 
     def undo(self) -> None:
         """Give each group back the momentum and weight decay it had when this object first saw it."""
@@ -59,18 +74,17 @@ class Hypers:
             yield from groups
 
     def _meet(self) -> None:
-        """Take in groups that were added since."""
-        grown = False
+        """Take in groups that were added since, and forget those that were taken out."""
+        changed = False
         for optimizer, seen in zip(self._optimizers, self._first_seen, strict=True):
-            for group in optimizer.param_groups[len(seen) :]:
-                grown = True
-                values = {name: _read(group, name) for name in ("lr", "momentum", "weight_decay")}
-                # At the end of some schedules all rates are 0: the ratio is in what torch's schedulers keep.
-                if values["lr"] == 0 and "initial_lr" in group:
-                    values["lr"] = float(group["initial_lr"])
-                seen.append({name: value for name, value in values.items() if value is not None})
-        if grown:
-            self._factors = {name: self._ratios(name) for name in ("lr", "weight_decay")}
+            groups = optimizer.param_groups
+            changed |= len(groups) != len(seen)
+            columns = [_unscaled(groups[len(seen) :], name) for name in HYPERS]
+            for row in zip(*columns, strict=True):
+                seen.append({name: v for name, v in zip(HYPERS, row, strict=True) if v is not None})
+            del seen[len(groups) :]
+        if changed:
+            self._factors = {name: self._ratios(name) for name in _SHARED}
 
     def _ratios(self, name: str) -> list[float]:
         values = self.first_seen(name)
@@ -82,6 +96,16 @@ def _read(group: Group, name: str) -> float | None:
     if name == "momentum" and name not in group:
         return float(group["betas"][0]) if "betas" in group else None
     return float(group[name]) if group.get(name) is not None else None
+
+
+def _unscaled(groups: Sequence[Group], name: str) -> list[float | None]:
+    """Each group's value; where a schedule has but scaled them all, even to 0, what `mark` left of before."""
+    values = [_read(group, name) for group in groups]
+    before = [_read(group, f"initial_{name}") for group in groups]
+    pairs = [(v, b) for v, b in zip(values, before, strict=True) if v is not None and b is not None]
+    now, then = (sum(column) for column in zip(*pairs, strict=True)) if pairs else (0.0, 0.0)
+    scaled = all(math.isclose(v * then, b * now, rel_tol=1e-6) for v, b in pairs)
+    return before if scaled and len(pairs) == len(groups) else values
 
 
 def _write(group: Group, name: str, value: float) -> None:
@@ -96,3 +120,10 @@ def _write(group: Group, name: str, value: float) -> None:
             first.fill_(value)
         else:
             group["betas"] = (value, *others)
+
+
+def _begin_momentum(state: Mapping[Any, Any], parameters: list[torch.Tensor]) -> None:
+    """Give parameters that were so far updated without momentum the buffers they would have begun with."""
+    for parameter in parameters:
+        if state.get(parameter):
+            state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))

@@ -17,7 +17,9 @@ class Scheduler(LRScheduler):
     A `torch.optim.lr_scheduler.LRScheduler` that other tools accept. Its whole state is one integer,
     the count of completed updates; the policy is yours and never saved, so a run can be resumed with
     another length or peak. Building it, stepping it, and loading its state or the optimizer's all
-    leave the optimizer with exactly `policy(step)`, in whatever order they are done.
+    leave the optimizer with exactly `policy(step)`, in whatever order they are done. (Within a
+    `SequentialLR`, where another may be in charge, loading leaves the optimizer as its own state says:
+    there, as with torch's schedulers, build first and load then.)
 
     The rate (and weight decay) of the policy is the first param group's; the others keep their ratio
     to it. Past the policy's end its last values hold.
@@ -42,27 +44,34 @@ class Scheduler(LRScheduler):
         # LRScheduler.__init__ is left out: it wraps optimizer.step, and keeps more state than a step.
         if not hasattr(optimizer, "param_groups"):
             raise TypeError(f"optimizer must be a torch optimizer, got {type(optimizer).__name__}")
-        if start_step < 0:
-            raise ValueError(f"start_step must be >= 0, got {start_step}: it counts completed updates")
+        if not isinstance(start_step, int) or start_step < 0:
+            raise ValueError(
+                f"start_step must be an int >= 0, got {start_step!r}: it counts completed updates"
+            )
         _check_policy(policy)
         self.optimizer = optimizer
         self.policy = policy
         self._hypers = Hypers([optimizer])
+        self._hypers.mark("lr")  # SequentialLR starts from it
+        self._hypers.mark(*policy(start_step))
         self._step_count = start_step + 1
-        for group, rate in zip(optimizer.param_groups, self.base_lrs, strict=True):
-            group.setdefault("initial_lr", rate)  # SequentialLR starts from it
+        self._led = False
         self.last_epoch = start_step
         _after_loading(optimizer, self)
 
     @property
     def last_epoch(self) -> int:
-        """Completed updates. Setting it sets the optimizer; -1 gives it back its own momentum and decay."""
+        """Completed updates; setting it sets the optimizer. A SequentialLR sets -1, which undoes that."""
         return self._step
 
     @last_epoch.setter
     def last_epoch(self, step: int) -> None:
         self._step = step
-        self._write()
+        if step < 0:
+            self._led = True
+            self._hypers.undo()
+        else:
+            self._hypers.write(self.policy(step))
 
     @property
     def base_lrs(self) -> list[float]:  # type: ignore[override]
@@ -91,16 +100,19 @@ class Scheduler(LRScheduler):
             ValueError: `state_dict` holds no count of updates.
         """
         step = state_dict.get("last_epoch")
-        if not isinstance(step, int) or step < 0:
+        if not isinstance(step, int) or step < -self._led:
             raise ValueError(f"state_dict must hold 'last_epoch', an int >= 0, got {dict(state_dict)!r:.120}")
         self._step_count = step + 1
-        self.last_epoch = step
+        self._step = step
+        self._write_loaded()
 
-    def _write(self) -> None:
-        if self._step < 0:
-            self._hypers.undo()
-        else:
-            self._hypers.write(self.policy(self._step))
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _after_loading(self.optimizer, self)
+
+    def _write_loaded(self) -> None:
+        if not self._led:
+            self.last_epoch = self._step
 
     # The two entrances that SequentialLR uses.
     def _initial_step(self) -> None:
@@ -129,7 +141,7 @@ def _after_loading(optimizer: Optimizer, scheduler: Scheduler) -> None:
 
     def write(_: Optimizer) -> None:
         if (alive := there()) is not None:
-            alive._write()
+            alive._write_loaded()
 
     try:
         handle = optimizer.register_load_state_dict_post_hook(write)

@@ -1,140 +1,212 @@
-"""Snapshots of live torch objects that put back the very tensors that were there."""
+"""Snapshots of live torch objects that put back the very objects that were there."""
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Simple = (bool, int, float, complex, str, type(None))
 Tree = Any
-_Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
+SIMPLE = (bool, int, float, complex, str, type(None), np.generic)
+LEFT_OUT = object()  # stands in a tree for what a file cannot hold
+_KEPT = (*SIMPLE, Tensor, np.ndarray, dict, list, tuple, deque)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A tensor's content, and the tensor itself where it is still in this process."""
+    """What a tensor, array or container held, and the thing itself where it is still in this process."""
 
-    content: Tensor
-    home: Tensor | None = None
-    device: str | None = None  # where a tensor read from a file belongs
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> Kept:
-        return cls(tensor.detach().clone(), tensor)
-
-    def put_back(self, present: object = None) -> Tensor:
-        """The tensor with its content: its own object, else `present` where that fits, else a copy."""
-        home = self.home if self.home is not None else present
-        if not isinstance(home, Tensor) or (home.shape, home.dtype) != (
-            self.content.shape,
-            self.content.dtype,
-        ):
-            return self.content.clone() if self.device is None else self.content.to(self.device, copy=True)
-        with torch.no_grad():
-            home.copy_(self.content)
-        return home
+    content: Any
+    home: Any = None
+    device: str | torch.device | None = None  # where a tensor read from a file belongs
 
 
 def keep(value: Any) -> Tree:
-    """Copy of nested containers, each tensor kept; anything else is referred to."""
+    """Copy of tensors and arrays, and of containers of them; anything else is referred to."""
+    if isinstance(value, nn.Parameter):  # kept once, by name, however many lists it is in
+        return value
     if isinstance(value, Tensor):
-        return Kept.of(value)
-    if isinstance(value, Mapping):
-        return {key: keep(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, deque)) and not hasattr(value, "_fields"):
-        return type(value)(keep(item) for item in value)
-    return value
+        return Kept(value.detach().clone(), value)
+    if isinstance(value, np.ndarray):
+        return Kept(value.copy(), value)
+    if isinstance(value, dict):
+        return Kept({key: keep(item) for key, item in value.items()}, value)
+    if isinstance(value, list):
+        return Kept([keep(item) for item in value], value)
+    if isinstance(value, deque):
+        return Kept(deque(map(keep, value), value.maxlen), value)
+    return _rebuilt(value, keep) if isinstance(value, tuple) else value
 
 
 def put_back(tree: Tree, present: object = None) -> Any:
-    """The containers that `keep` copied, each tensor put back."""
-    if isinstance(tree, Kept):
-        return tree.put_back(present)
-    if isinstance(tree, dict):
-        there = present if isinstance(present, Mapping) else {}
-        return {key: put_back(item, there.get(key)) for key, item in tree.items()}
-    if isinstance(tree, (list, tuple, deque)) and not hasattr(tree, "_fields"):
-        return type(tree)(put_back(item) for item in tree)
-    return tree
+    """What `keep` kept, in its own object; a tensor without one goes to `present` if that fits."""
+    if isinstance(tree, tuple):
+        return _rebuilt(tree, put_back)
+    if not isinstance(tree, Kept):
+        return tree
+    content, home = tree.content, tree.home
+    if isinstance(content, Tensor):
+        return _put_back_tensor(tree, present)
+    if isinstance(content, np.ndarray):
+        if home is None:
+            return content.copy()
+        home[...] = content
+    elif isinstance(content, dict):
+        if home is None:
+            home = copy.copy(present) if isinstance(present, dict) else {}
+        put_back_into(home, content)
+    else:
+        items = [put_back(item) for item in content]
+        home = content.copy() if home is None else home
+        home.clear()
+        home.extend(items)
+    return home
 
 
-# Modules and optimizers -------------------------------------------------------------------------------
+def put_back_into(owner: dict[Any, Any], tree: dict[Any, Tree], but: frozenset[str] = frozenset()) -> None:
+    """Put `tree` back in `owner`, and take out what `keep` would have copied, had it been there."""
+    for name in [n for n, v in owner.items() if n not in tree and _is_kept(n, v, but)]:
+        del owner[name]
+    for name, kept in tree.items():
+        if kept is not LEFT_OUT:
+            owner[name] = put_back(kept, owner.get(name))
 
 
-def keep_modules(modules: Iterable[nn.Module]) -> list[Tree]:
-    """Parameters, buffers, gradients and plain attributes (`training` among them) of each module."""
-    tied: dict[int, Tree] = {}
+def _rebuilt(items: tuple[Any, ...], change: Callable[[Any], Any]) -> tuple[Any, ...]:
+    changed = map(change, items)
+    return items._make(changed) if hasattr(items, "_make") else type(items)(changed)
 
-    def keep_parameter(parameter: nn.Parameter | None) -> Tree:
-        if parameter is None:
-            return None
-        if id(parameter) not in tied:
-            tied[id(parameter)] = {
-                "data": Kept.of(parameter),
-                "grad": keep(parameter.grad),
-                "requires_grad": parameter.requires_grad,
-            }
-        return tied[id(parameter)]
 
+def _put_back_tensor(kept: Kept, present: object) -> Tensor:
+    content: Tensor = kept.content
+    home = present if kept.home is None else kept.home
+    if isinstance(home, Tensor) and (home.shape, home.dtype) == (content.shape, content.dtype):
+        into: Tensor = home.detach()
+        if into.layout == torch.strided:
+            # An expanded tensor repeats itself: writing each of its elements once is all that torch allows.
+            for dim, (length, stride) in enumerate(zip(into.shape, into.stride(), strict=True)):
+                if length > 1 and stride == 0:
+                    into, content = into.narrow(dim, 0, 1), content.narrow(dim, 0, 1)
+        into.copy_(content)
+        return home
+    if kept.home is not None:  # it was given other content, of another shape or dtype, in place
+        kept.home.data = content.clone()
+        return kept.home  # type: ignore[no-any-return]
+    return content.clone() if kept.device is None else content.to(kept.device, copy=True)
+
+
+# Parameters, modules, optimizers --------------------------------------------------------------------
+
+
+def name_parameters(
+    roots: Mapping[str, nn.Module], optimizers: Iterable[torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    """Every parameter once: those of modules by path, then what the optimizers alone know."""
+    named: dict[str, Tensor] = {}
+    seen: set[int] = set()
+
+    def meet(name: str, parameter: Tensor) -> None:
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            named[name] = parameter
+
+    for prefix, root in roots.items():
+        for path, module in root.named_modules(prefix=prefix):
+            for name, weight in module._parameters.items():
+                if weight is not None:
+                    meet(f"{path}.{name}".lstrip("."), weight)
+    for number, optimizer in enumerate(optimizers):
+        for place, parameter in enumerate(_parameters(optimizer)):
+            meet(f"optimizers[{number}][{place}]", parameter)
+    return named
+
+
+def keep_parameters(named: Mapping[str, Tensor]) -> dict[str, Tree]:
+    """Each parameter's content, gradient and `requires_grad`, by name."""
+    return {
+        name: {
+            "data": Kept(parameter.detach().clone(), parameter),
+            "grad": keep(parameter.grad),
+            "requires_grad": parameter.requires_grad,
+        }
+        for name, parameter in named.items()
+    }
+
+
+def put_back_parameters(named: Mapping[str, Tensor], tree: dict[str, Tree]) -> dict[str, Tensor]:
+    """Put back what `keep_parameters` kept; the parameters by the name they had then."""
+    restored: dict[str, Tensor] = {}
+    for name, kept in tree.items():
+        parameter = restored[name] = put_back(kept["data"], named.get(name))
+        parameter.requires_grad = kept["requires_grad"]
+        parameter.grad = put_back(kept["grad"])
+    return restored
+
+
+def keep_modules(modules: Iterable[nn.Module], named: Mapping[str, Tensor]) -> list[Tree]:
+    """Buffers and plain attributes (`training` among them) of each module, and its parameters' names."""
+    names = {id(parameter): name for name, parameter in named.items()}
     return [
         {
-            "parameters": {name: keep_parameter(p) for name, p in module._parameters.items()},
-            "buffers": keep(module._buffers),
-            "attributes": keep_attributes(module),
+            "parameters": {
+                name: None if parameter is None else names[id(parameter)]
+                for name, parameter in module._parameters.items()
+            },
+            "buffers": {name: keep(buffer) for name, buffer in module._buffers.items()},
+            "attributes": keep_attributes(module, _OF_MODULES),
         }
         for module in modules
     ]
 
 
-def put_back_modules(modules: Iterable[nn.Module], trees: list[Tree]) -> None:
-    """Put back what `keep_modules` kept."""
+def put_back_modules(modules: Iterable[nn.Module], trees: list[Tree], named: Mapping[str, Tensor]) -> None:
+    """Put back what `keep_modules` kept, the parameters being those of `named`."""
     for module, tree in zip(modules, trees, strict=True):
-        for name, kept in tree["parameters"].items():
-            if kept is None:
-                module._parameters[name] = None
-                continue
-            parameter = kept["data"].put_back(module._parameters.get(name))
-            parameter.requires_grad = kept["requires_grad"]
-            parameter.grad = put_back(kept["grad"])
-            module._parameters[name] = parameter
-        for name, kept in tree["buffers"].items():
-            module._buffers[name] = put_back(kept, module._buffers.get(name))
-        put_back_attributes(module, tree["attributes"])
+        parameters: dict[str, Any] = module._parameters
+        parameters.clear()
+        parameters.update({name: None if p is None else named[p] for name, p in tree["parameters"].items()})
+        # Not into the present ones: a buffer that was assigned may be the user's own batch.
+        buffers = {name: put_back(kept) for name, kept in tree["buffers"].items()}
+        module._buffers.clear()
+        module._buffers.update(buffers)
+        put_back_into(vars(module), tree["attributes"], _OF_MODULES)
 
 
 def keep_optimizer(optimizer: torch.optim.Optimizer) -> Tree:
     """State and param groups of an optimizer, parameters named by their place."""
     places = {id(p): place for place, p in enumerate(_parameters(optimizer))}
     return {
+        "class": type(optimizer).__name__,
         "state": [(places.get(id(key), key), keep(value)) for key, value in optimizer.state.items()],
         "groups": [
             {name: keep(value) for name, value in group.items() if name != "params"}
             for group in optimizer.param_groups
         ],
-        "attributes": keep_attributes(optimizer),
+        "attributes": keep_attributes(optimizer, _OF_OPTIMIZERS),
     }
 
 
 def put_back_optimizer(optimizer: torch.optim.Optimizer, tree: Tree) -> None:
-    """Put back what `keep_optimizer` kept."""
+    """Put back what `keep_optimizer` kept; param groups that came since are taken out."""
+    del optimizer.param_groups[len(tree["groups"]) :]
     parameters = list(_parameters(optimizer))
-    before: dict[Any, Any] = dict(optimizer.state)
     optimizer.state.clear()
     for place, value in tree["state"]:
-        key = parameters[place] if isinstance(place, int) else place
-        optimizer.state[key] = put_back(value, before.get(key))
+        optimizer.state[parameters[place] if isinstance(place, int) else place] = put_back(value)
     for group, kept in zip(optimizer.param_groups, tree["groups"], strict=True):
-        _put_back_into(group, kept)
-    put_back_attributes(optimizer, tree["attributes"])
+        put_back_into(group, kept, _OF_GROUPS)
+    put_back_into(vars(optimizer), tree["attributes"], _OF_OPTIMIZERS)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
@@ -142,29 +214,56 @@ def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
         yield from group["params"]
 
 
-def keep_attributes(thing: object) -> dict[str, Tree]:
-    """Attributes of `thing` that are plain values or tensors."""
-    attributes = getattr(thing, "__dict__", {})
-    return {name: keep(value) for name, value in attributes.items() if isinstance(value, (*Simple, Tensor))}
+def unwrap(optimizers: Iterable[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
+    """Those of `optimizers`, and of the optimizers they wrap, that have a state of their own."""
+    found: dict[int, torch.optim.Optimizer] = {}
+    for optimizer in optimizers:
+        inner = [v for v in vars(optimizer).values() if hasattr(v, "param_groups") and hasattr(v, "state")]
+        for each in (*unwrap(inner), optimizer):
+            found.setdefault(id(each.state), each)
+    return list(found.values())
 
 
-def put_back_attributes(thing: object, tree: dict[str, Tree]) -> None:
-    """Put back what `keep_attributes` kept, past any `__setattr__`."""
-    _put_back_into(getattr(thing, "__dict__", {}), tree)
+def keep_attributes(thing: object, but: frozenset[str] = frozenset()) -> dict[str, Tree]:
+    """Attributes of `thing` that are plain values, tensors, arrays or containers, all `but` some."""
+    return {name: keep(value) for name, value in vars(thing).items() if _is_kept(name, value, but)}
 
 
-def _put_back_into(owner: dict[str, Any], tree: dict[str, Tree]) -> None:
-    """Put `tree` back in `owner`, and take out plain values and tensors that came since."""
-    for name in [n for n, v in owner.items() if n not in tree and isinstance(v, (*Simple, Tensor))]:
-        del owner[name]
-    for name, kept in tree.items():
-        owner[name] = put_back(kept, owner.get(name))
+_OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})
+_OF_OPTIMIZERS = frozenset({"state", "param_groups", "defaults"})
+_OF_GROUPS = frozenset({"params"})
+
+
+def _is_kept(name: object, value: object, but: frozenset[str]) -> bool:
+    private_hooks = isinstance(name, str) and name.startswith("_") and "_hook" in name
+    return isinstance(value, _KEPT) and name not in but and not private_hooks
+
+
+# What the data pipeline holds ------------------------------------------------------------------------
+
+
+def keep_counters(things: Iterable[object]) -> list[dict[str, Any]]:
+    """Numbers, strings and flags among each thing's attributes: what samplers and the like count."""
+    return [{n: v for n, v in _attributes(thing).items() if isinstance(v, SIMPLE)} for thing in things]
+
+
+def put_back_counters(things: Iterable[object], counters: list[dict[str, Any]]) -> None:
+    """Put back what `keep_counters` kept, past any `__setattr__`."""
+    for thing, kept in zip(things, counters, strict=True):
+        _attributes(thing).update(kept)
+
+
+def _attributes(thing: object) -> dict[str, Any]:
+    return getattr(thing, "__dict__", {})
 
 
 # Random generators -----------------------------------------------------------------------------------
 
+Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
+GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
-def keep_random(generators: Iterable[_Generator]) -> Tree:
+
+def keep_random(generators: Iterable[Generator]) -> Tree:
     """State of Python's, NumPy's and torch's global generators on each device, and of `generators`."""
     return {
         "python": random.getstate(),
@@ -176,27 +275,25 @@ def keep_random(generators: Iterable[_Generator]) -> Tree:
     }
 
 
-def put_back_random(generators: Iterable[_Generator], tree: Tree) -> None:
-    """Put back what `keep_random` kept."""
-    random.setstate(_random_state(tree["python"]))
+def put_back_random(generators: Iterable[Generator], tree: Tree) -> None:
+    """Put back what `keep_random` kept, as far as this machine has those devices."""
+    random.setstate(tree["python"])
     np.random.set_state(tree["numpy"])  # noqa: NPY002
     torch.set_rng_state(tree["torch"])
-    if tree["cuda"]:
-        torch.cuda.set_rng_state_all(tree["cuda"])
-    if tree["mps"] is not None:
+    for index, state in enumerate(tree["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(state, index)
+    if tree["mps"] is not None and torch.backends.mps.is_available():
         torch.mps.set_rng_state(tree["mps"])
     for generator, state in zip(generators, tree["own"], strict=True):
-        if isinstance(generator, torch.Generator):
-            generator.set_state(state)
-        elif isinstance(generator, np.random.Generator):
+        if isinstance(generator, np.random.Generator):
             generator.bit_generator.state = state
-        elif isinstance(generator, np.random.RandomState):
-            generator.set_state(state)
+        elif isinstance(generator, random.Random):
+            generator.setstate(state)
         else:
-            generator.setstate(_random_state(state))
+            generator.set_state(state)
 
 
-def seed_random(generators: Iterable[_Generator], seed: int) -> None:
+def seed_random(generators: Iterable[Generator], seed: int) -> None:
     """Seed Python's, NumPy's and torch's global generators, and each of `generators`."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
@@ -210,7 +307,7 @@ def seed_random(generators: Iterable[_Generator], seed: int) -> None:
             generator.seed(seed)
 
 
-def _generator_state(generator: _Generator) -> Any:
+def _generator_state(generator: Generator) -> Any:
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     if isinstance(generator, np.random.Generator):
@@ -220,32 +317,49 @@ def _generator_state(generator: _Generator) -> Any:
     return generator.getstate()
 
 
-def _random_state(state: Any) -> Any:
-    """Python's own state, whose tuples a file turns into lists."""
-    version, numbers, gauss = state
-    return version, tuple(numbers), gauss
+# Search ----------------------------------------------------------------------------------------------
 
 
-def find_generators(*roots: object, depth: int = 4, most: int = 2000) -> list[_Generator]:
-    """Random generators held by `roots`, their attributes and items, `depth` levels down, each once."""
-    found: list[_Generator] = []
-    seen: set[int] = set()
+def find(kinds: tuple[type, ...], *roots: object, depth: int = 8, most: int = 10_000) -> list[Any]:
+    """Things of `kinds` that `roots` hold or, where functions, refer to: the nearest first, each once."""
+    found: list[Any] = []
+    seen: dict[int, object] = {}  # with the thing, so that no other takes its id
     level: list[object] = list(roots)
     for _ in range(depth + 1):
         below: list[object] = []
         for thing in level:
             if id(thing) in seen or len(seen) >= most:
                 continue
-            seen.add(id(thing))
-            if isinstance(
-                thing, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-            ):
+            seen[id(thing)] = thing
+            if isinstance(thing, kinds):
                 found.append(thing)
-            elif isinstance(thing, (list, tuple, set)):
-                below += islice(thing, 64)
-            elif isinstance(thing, dict):
-                below += islice(thing.values(), 64)
-            elif not isinstance(thing, (type, FunctionType, ModuleType, Tensor, nn.Module, *Simple)):
-                below += vars(thing).values() if hasattr(thing, "__dict__") else ()
+            else:
+                below += _held_by(thing)
         level = below
     return found
+
+
+def _held_by(thing: object) -> Iterable[object]:
+    if isinstance(thing, (list, tuple, set, deque)):
+        return islice(thing, 64)
+    if isinstance(thing, dict):
+        return islice(thing.values(), 64)
+    if isinstance(thing, FunctionType):
+        if (thing.__module__ or "").partition(".")[0] == "torch":
+            return ()
+        variables = [thing.__globals__[name] for name in thing.__code__.co_names if name in thing.__globals__]
+        return (*_cells(thing), *variables, *(thing.__defaults__ or ()))
+    if isinstance(thing, MethodType):
+        return (thing.__self__, thing.__func__)
+    if isinstance(thing, partial):
+        return (thing.func, *thing.args, *thing.keywords.values())
+    if isinstance(thing, (type, ModuleType, Tensor, nn.Module, *SIMPLE)):
+        return ()
+    methods = [value for value in vars(type(thing)).values() if isinstance(value, FunctionType)]
+    return (*_attributes(thing).values(), *methods)
+
+
+def _cells(function: FunctionType) -> Iterator[object]:
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # a variable that has no value yet
+            yield cell.cell_contents

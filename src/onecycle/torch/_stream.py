@@ -8,11 +8,12 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from onecycle.torch._state import (
+    GENERATORS,
     Tree,
-    find_generators,
-    keep_attributes,
+    find,
+    keep_counters,
     keep_random,
-    put_back_attributes,
+    put_back_counters,
     put_back_random,
     seed_random,
 )
@@ -27,39 +28,37 @@ class Stream:
     Args:
         loader: any iterable of batches. An iterator is used up as it goes, and what is taken from it
             cannot be given back, which a warning says.
-        model_parts: where else to look for random generators.
+        others: where else to look for random generators.
     """
 
-    def __init__(self, loader: Iterable[Any], *model_parts: object) -> None:
+    def __init__(self, loader: Iterable[Any], *others: object) -> None:
         if isinstance(loader, Iterator):
             warnings.warn(
                 "train_loader is an iterator: the batches taken from it cannot be put back; "
                 "pass the DataLoader or list that it was made from",
-                stacklevel=4,
+                stacklevel=3,
             )
         self._loader = loader
-        self._samplers = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
-        self._generators = find_generators(loader, *model_parts)
+        self._counting = list(_counting(loader))
+        self._generators = find(GENERATORS, loader, *others)
         self._batches: Iterator[Any] | None = None
         self._start: Tree = None
         self._taken = 0
 
     def __next__(self) -> Any:
         if self._batches is None:
-            self._batches = self._begin()
+            self._begin()
         try:
-            batch = next(self._batches)
+            return self._take()
         except StopIteration:
-            self._batches = self._begin()
-            try:
-                batch = next(self._batches)
-            except StopIteration:
-                raise ValueError(
-                    "train_loader gave no batch: it is empty, an iterator that is used up, "
-                    "or smaller than one batch with drop_last=True"
-                ) from None
-        self._taken += 1
-        return batch
+            self._begin()
+        try:
+            return self._take()
+        except StopIteration:
+            raise ValueError(
+                "train_loader gave no batch: it is empty, an iterator that is used up, "
+                "or smaller than one batch with drop_last=True"
+            ) from None
 
     def seed(self, seed: int) -> None:
         """Seed every random generator; the next batch starts an epoch."""
@@ -67,16 +66,12 @@ class Stream:
         seed_random(self._generators, seed)
 
     def keep_sources(self) -> Tree:
-        """Every random generator, and what the samplers count."""
-        return {
-            "samplers": [keep_attributes(sampler) for sampler in self._samplers],
-            "random": keep_random(self._generators),
-        }
+        """Every random generator, and what loader, samplers and data set count."""
+        return {"counters": keep_counters(self._counting), "random": keep_random(self._generators)}
 
     def put_back_sources(self, tree: Tree) -> None:
         """Put back what `keep_sources` kept."""
-        for sampler, attributes in zip(self._samplers, tree["samplers"], strict=True):
-            put_back_attributes(sampler, attributes)
+        put_back_counters(self._counting, tree["counters"])
         put_back_random(self._generators, tree["random"])
 
     def keep(self) -> Tree:
@@ -84,19 +79,35 @@ class Stream:
         return {"start": self._start, "taken": self._taken, "now": self.keep_sources()}
 
     def put_back(self, tree: Tree) -> None:
-        """Go to the place that `keep` kept."""
-        self._batches, self._start, self._taken = None, tree["start"], tree["taken"]
-        if self._taken:
-            self.put_back_sources(self._start)
-            self._batches = iter(private(self._loader))
-            for _ in range(self._taken):
-                next(self._batches)
+        """Go to the place that `keep` kept.
+
+        Raises:
+            ValueError: begun anew, the loader gives fewer batches than had been taken from it.
+        """
+        self._batches = None
+        if tree["taken"] and not isinstance(self._loader, Iterator):
+            self.put_back_sources(tree["start"])
+            self._begin()
+            try:
+                for _ in range(tree["taken"]):
+                    self._take()
+            except StopIteration:
+                raise ValueError(
+                    f"train_loader gave {tree['taken']} batches, and begun anew only {self._taken}: "
+                    "it must give as many each time for the data order to be put back"
+                ) from None
+        self._start, self._taken = tree["start"], tree["taken"]
         self.put_back_sources(tree["now"])
 
-    def _begin(self) -> Iterator[Any]:
-        self._start = self.keep_sources()
-        self._taken = 0
-        return iter(private(self._loader))
+    def _begin(self) -> None:
+        self._start, self._taken = self.keep_sources(), 0
+        self._batches = iter(private(self._loader))
+
+    def _take(self) -> Any:
+        assert self._batches is not None
+        batch = next(self._batches)
+        self._taken += 1
+        return batch
 
 
 def private(loader: Iterable[Any]) -> Iterable[Any]:
@@ -106,3 +117,13 @@ def private(loader: Iterable[Any]) -> Iterable[Any]:
     twin = copy.copy(loader)
     twin._iterator = None
     return twin
+
+
+def _counting(loader: object) -> Iterator[object]:
+    """Loader, samplers and data set, each of which may count on from epoch to epoch."""
+    if not isinstance(loader, DataLoader):  # whose only count is of its persistent workers
+        yield loader
+    for name in ("dataset", "datasets", "sampler", "batch_sampler"):
+        part = getattr(loader, name, ())
+        for each in part if isinstance(part, (list, tuple)) else (part,):
+            yield from _counting(each)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,25 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from onecycle._policies import HYPERS
 from onecycle.torch import _checkpoint
 from onecycle.torch._hypers import Hypers
 from onecycle.torch._state import (
     Tree,
+    find,
     keep_modules,
     keep_optimizer,
+    keep_parameters,
+    name_parameters,
     put_back_modules,
     put_back_optimizer,
+    put_back_parameters,
+    unwrap,
 )
 from onecycle.torch._stream import Stream, private
 
 TARGETS = ("labels", "label", "targets", "target", "y")
+PARTS = (tuple, list, Mapping)
 Loss = Callable[..., Tensor]
 Amp = bool | str | torch.dtype | torch.amp.GradScaler | None
 
@@ -33,6 +40,11 @@ class Trial:
     where labels is its entry of that or a like name; a tensor x on `loss_fn(model(x), x)`; any other
     batch on `loss_fn(model(batch), batch)`. Without `loss_fn`, on the loss that the model's own output
     holds. Anything else is what `step` is for.
+
+    Put back are all parameters, buffers, gradients, optimizers and loss scalers, the plain values, tensors
+    and containers that modules and optimizers have as attributes, the numbers that loader, samplers and
+    data set count, and the random generators; also those that `step` refers to. What is out of reach: an
+    iterator's batches, state within other objects, and whatever a step does beyond this process.
 
     Args:
         model: on the device where it is to be trained.
@@ -85,12 +97,12 @@ class Trial:
         for name, loader in loaders.items():
             if not isinstance(loader, Iterable):
                 raise TypeError(f"{name} must be an iterable of batches, got {type(loader).__name__}")
-            if isinstance(loader, Sized) and len(loader) == 0:
+            if _length(loader) == 0:
                 raise ValueError(
                     f"{name} is empty: it has no batch (a data set smaller than one, with drop_last=True?)"
                 )
-        if accumulate < 1:
-            raise ValueError(f"accumulate must be a number of batches >= 1, got {accumulate}")
+        if not isinstance(accumulate, int) or accumulate < 1:
+            raise ValueError(f"accumulate must be a whole number of batches >= 1, got {accumulate!r}")
         if clip_grad_norm is not None and not clip_grad_norm > 0:
             raise ValueError(f"clip_grad_norm must be > 0 or None, got {clip_grad_norm}")
         if step is not None and (accumulate > 1 or clip_grad_norm is not None or amp is not None):
@@ -114,17 +126,24 @@ class Trial:
         self._accumulate = accumulate
         self._clip = clip_grad_norm
         self._metrics = dict(metrics or {})
-        self._modules = list(model.modules())
-        if isinstance(loss_fn, nn.Module):
-            self._modules += loss_fn.modules()
-        self._stream = Stream(train_loader, *map(vars, self._modules))
+        used = {"step": step, "loss_fn": loss_fn}
+        self._roots = {"": model}
+        for name, user in used.items():
+            for number, module in enumerate(find((nn.Module,), user)):
+                self._roots[f"{name}[{number}]"] = module
+        modules = {id(module): module for root in self._roots.values() for module in root.modules()}
+        self._modules = list(modules.values())
+        self._all_optimizers = unwrap([*optimizers, *find((Optimizer,), step)])
+        self._scalers = find((torch.amp.GradScaler,), self._scaler, step)
+        self._stream = Stream(train_loader, val_loader, *used.values(), *map(vars, self._modules))
         self._hypers = Hypers(optimizers)
         self._needs_closure = any(map(_needs_closure, optimizers))
         if self._needs_closure and (len(optimizers) > 1 or self._scaler is not None):
             raise ValueError(
                 "an optimizer that needs a closure, such as LBFGS, must be alone and without amp"
             )
-        self._batch_size = _batch_size(train_loader)
+        fixed = _batch_size(train_loader)
+        self._batch_size, self._measure = fixed or 0, fixed is None
 
     # The protocol ----------------------------------------------------------------------------------
 
@@ -136,9 +155,16 @@ class Trial:
     @property
     def steps_per_epoch(self) -> int | None:
         """Updates in one pass over the training data, None where the loader has no length."""
-        if not isinstance(self._loader, Sized):
-            return None
-        return max(len(self._loader) // self._accumulate, 1)
+        length = _length(self._loader)
+        return None if length is None else max(length // self._accumulate, 1)
+
+    def describe(self) -> dict[str, Any]:
+        """What a curve's settings keep of it: optimizers, the first rate, momentum and weight decay."""
+        first = {name: self._hypers.read(name)[:1] for name in HYPERS}
+        return {
+            "optimizer": "+".join(type(each).__name__ for each in self._optimizers),
+            **{name: values[0] for name, values in first.items() if values},
+        }
 
     def set(self, **hyper: float) -> None:
         """Set `lr`, `momentum` (or beta1) or `weight_decay`; param groups keep their ratios."""
@@ -170,12 +196,11 @@ class Trial:
         """Mean loss over the validation set, None where there is none; training goes on as if not called."""
         if self._val_loader is None:
             return None
-        sources = self._stream.keep_sources()
-        modes = [module.training for module in self._modules]
-        self._train_mode(False)
+        sources, state = self._stream.keep_sources(), self._keep_model()
         total = torch.zeros(1 + len(self._metrics), dtype=torch.float64)
         count = 0
         try:
+            self._train_mode(False)
             for batch in private(self._val_loader):
                 batch = _to(batch, self._device)
                 size = _samples(batch)
@@ -188,9 +213,7 @@ class Trial:
                 total += size * torch.stack([_scalar(v, "loss_fn").double().cpu() for v in values])
                 count += size
         finally:
-            self._train_mode(True)
-            for module, mode in zip(self._modules, modes, strict=True):
-                module.training = mode
+            self._put_back_model(state)
             self._stream.put_back_sources(sources)
         if count == 0:
             raise ValueError("val_loader gave no batch: it is empty, or an iterator that is used up")
@@ -201,38 +224,64 @@ class Trial:
     def save(self) -> Tree:
         """Everything that `restore` needs; each tensor is copied once, on its own device."""
         return {
-            "modules": keep_modules(self._modules),
-            "optimizers": [keep_optimizer(each) for each in self._optimizers],
-            "scaler": None if self._scaler is None else self._scaler.state_dict(),
+            **self._keep_model(entire=True),
+            "scalers": [scaler.state_dict() for scaler in self._scalers],
             "data": self._stream.keep(),
         }
 
     def restore(self, state: Tree) -> None:
         """Put the trial back to where `save` was called, in the very same tensors."""
-        put_back_modules(self._modules, state["modules"])
-        for each, tree in zip(self._optimizers, state["optimizers"], strict=True):
-            put_back_optimizer(each, tree)
-        if self._scaler is not None:
-            self._scaler.load_state_dict(state["scaler"])
+        self._put_back_model(state)
+        for scaler, kept in zip(self._scalers, state["scalers"], strict=True):
+            if scaler.is_enabled():
+                scaler.load_state_dict(kept)
+                scaler._per_optimizer_states.clear()  # a step that failed midway leaves it half unscaled
         self._stream.put_back(state["data"])
 
     def write(self, path: str | Path, note: Mapping[str, Any] | None = None) -> None:
         """Write `save()`, and a JSON-like `note` with it, to one safetensors file, atomically."""
-        _checkpoint.write(path, self.save(), note or {})
+        _checkpoint.write(path, self.save(), self._device, note or {})
 
     def read(self, path: str | Path) -> dict[str, Any]:
         """Restore what `write` wrote, in this process or another; returns its note.
 
+        On an error the trial is left as it was.
+
         Raises:
-            ValueError: the file is no checkpoint, or of another model or optimizer.
+            FileNotFoundError: there is no such file.
+            ValueError: the file is no checkpoint, or of another model, optimizer or loader.
         """
-        return _checkpoint.read(path, self)
+        (state, note), before = _checkpoint.read(path, self._device), self.save()
+        try:
+            _check_same(state, before)
+            self.restore(state)
+        except Exception as error:
+            self.restore(before)
+            raise ValueError(f"{path} is the state of another trial: {error}") from error
+        return note
 
     # The parts -------------------------------------------------------------------------------------
 
+    def _keep_model(self, entire: bool | None = None) -> dict[str, Tree]:
+        """Modules, and parameters and optimizers too if `entire`; None: if evaluation changes those."""
+        named = name_parameters(self._roots, self._all_optimizers)
+        state: dict[str, Tree] = {"modules": keep_modules(self._modules, named)}
+        if entire or (entire is None and any(map(_switch, self._optimizers))):
+            state["parameters"] = keep_parameters(named)
+            state["optimizers"] = [keep_optimizer(each) for each in self._all_optimizers]
+        return state
+
+    def _put_back_model(self, state: dict[str, Tree]) -> None:
+        named = name_parameters(self._roots, self._all_optimizers)
+        if "parameters" in state:
+            named = put_back_parameters(named, state["parameters"])
+            for each, tree in zip(self._all_optimizers, state["optimizers"], strict=True):
+                put_back_optimizer(each, tree)
+        put_back_modules(self._modules, state["modules"], named)
+
     def _next_batch(self) -> Any:
         batch = _to(next(self._stream), self._device)
-        if not hasattr(self._loader, "batch_size"):
+        if self._measure:
             self._batch_size = _samples(batch)
         return batch
 
@@ -288,7 +337,7 @@ class Trial:
             *inputs, target = batch
             return self._model(*inputs), target
         if isinstance(batch, (tuple, list)):
-            return self._model(*batch), batch
+            return self._model(*batch), batch[0]
         if isinstance(batch, Mapping):
             name = next((name for name in TARGETS if name in batch), None)
             if self._loss_fn is None or name is None:
@@ -309,11 +358,42 @@ class Trial:
 
     def _train_mode(self, mode: bool) -> None:
         self._model.train(mode)
-        # Schedule-free optimizers swap their weights in these.
         for each in self._optimizers:
-            switch = getattr(each, "train" if mode else "eval", None)
-            if callable(switch):
+            if (switch := _switch(each, mode)) is not None:
                 switch()
+
+
+def _check_same(state: Tree, ours: Tree) -> None:
+    """Raise ValueError where `state`, read from a file, is not of the kind of `ours`."""
+    if surplus := ours["parameters"].keys() ^ state["parameters"].keys():
+        raise ValueError(f"only one of the two has a parameter {min(surplus)!r}")
+    for name, kept in ours["parameters"].items():
+        here, there = kept["data"].content, state["parameters"][name]["data"].content
+        if (here.shape, here.dtype) != (there.shape, there.dtype):
+            raise ValueError(
+                f"its {name} is {there.dtype} of shape {tuple(there.shape)}, "
+                f"not {here.dtype} of shape {tuple(here.shape)}"
+            )
+    for there, here in zip(_describe(state), _describe(ours), strict=True):
+        if there != here:
+            raise ValueError(f"it has {there}, not {here}")
+
+
+def _describe(state: Tree) -> Iterator[str]:
+    """What the parts of a state must agree on with those of the trial it is restored to."""
+    kinds = (f"{tree['class']} of {len(tree['groups'])} param groups" for tree in state["optimizers"])
+    yield " and ".join(kinds)
+    yield f"{len(state['modules'])} modules"
+    yield f"{len(state['scalers'])} loss scalers"
+    sources = state["data"]["now"]
+    yield f"a loader of {len(sources['counters'])} parts"
+    yield f"{len(sources['random']['own'])} random generators"
+
+
+def _switch(optimizer: Optimizer, mode: bool = False) -> Callable[[], None] | None:
+    """The method by which a schedule-free optimizer swaps its weights in and out, if it is one."""
+    switch = getattr(optimizer, "train" if mode else "eval", None)
+    return switch if callable(switch) else None
 
 
 def _precision(amp: Amp, device: torch.device) -> tuple[torch.dtype | None, torch.amp.GradScaler | None]:
@@ -335,22 +415,27 @@ def _needs_closure(optimizer: Optimizer) -> bool:
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
-def _batch_size(loader: Iterable[Any]) -> int:
+def _length(loader: Iterable[Any]) -> int | None:
+    try:
+        return len(loader) if isinstance(loader, Sized) else None
+    except TypeError:  # a DataLoader over a data set without length
+        return None
+
+
+def _batch_size(loader: Iterable[Any]) -> int | None:
     for holder in (loader, getattr(loader, "batch_sampler", None)):
         size = getattr(holder, "batch_size", None)
         if isinstance(size, int):
             return size
-    return 0
+    return None
 
 
 def _samples(batch: Any) -> int:
-    """Samples of a batch: the length of the first tensor in it."""
+    """Samples of a batch: the length of the first tensor in it, or of the first list of other things."""
     if isinstance(batch, Tensor):
         return len(batch) if batch.ndim else 1
-    items = batch.values() if isinstance(batch, Mapping) else batch
-    if isinstance(items, Iterable) and not isinstance(items, str):
-        return next((_samples(item) for item in items if isinstance(item, (Tensor, tuple, list, dict))), 1)
-    return 1
+    items = list(batch.values() if isinstance(batch, Mapping) else batch) if isinstance(batch, PARTS) else []
+    return next((_samples(item) for item in items if isinstance(item, (Tensor, *PARTS))), max(len(items), 1))
 
 
 def _scalar(loss: Any, name: str) -> Tensor:

@@ -1,0 +1,118 @@
+"""`python -m benchmarks.regret COMMAND`, from the root of the repository."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.regret import oracle, sweeps
+from benchmarks.regret.files import RESULTS
+from benchmarks.regret.tasks import SPLITS, TASKS, Task, select
+
+RATES = 18  # that the oracle tries for a task, as a rule
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.regret", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in {
+        "tasks": "list the tasks and measure what a run of each takes on one core",
+        "oracle": "train the tasks at a grid of maximum rates",
+        "sweeps": "record range tests of the tasks",
+    }.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="some tasks only")
+        command.add_argument("--split", choices=SPLITS, help="one half only")
+        if name != "tasks":
+            command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+            command.add_argument(
+                "--results", type=Path, default=RESULTS, help="the folder that holds results"
+            )
+    text = "judge reading rules by what was recorded"
+    command = commands.add_parser("report", help=text, description=text)
+    command.add_argument("--split", choices=SPLITS, default="dev", help="the half (default: dev)")
+    command.add_argument("--rules", nargs="+", default=[], metavar="NAME", help="some rules only")
+    command.add_argument("--repeats", type=int, default=1, help="sweeps that are read together")
+    command.add_argument(
+        "--loss", choices=("val_loss", "train_loss"), default="val_loss", help="what the regret is of"
+    )
+    command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "report":
+            from benchmarks.regret.report import report
+
+            print(
+                report(
+                    options.split,
+                    options.rules,
+                    repeats=options.repeats,
+                    loss=options.loss,
+                    results=options.results,
+                )
+            )
+            return 0
+        tasks = select(options.tasks, options.split)
+        if options.command == "tasks":
+            _list(tasks)
+        elif options.command == "oracle":
+            oracle.record(tasks, workers=options.workers, results=options.results)
+        else:
+            sweeps.record(tasks, workers=options.workers, results=options.results)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what was done is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _list(tasks: Sequence[Task]) -> None:
+    """A Markdown table."""
+    import torch
+
+    torch.set_num_threads(1)
+    print(
+        "| task | data and net | optimizer | batch | steps | seeds | half | ms per step | seconds per run |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    grid, sweep = dict.fromkeys(SPLITS, 0.0), dict.fromkeys(SPLITS, 0.0)
+    for task in tasks:
+        step, rest = _seconds(task)
+        run = step * task.total_steps + rest
+        grid[task.split] += run * task.seeds * RATES / 3600
+        sweep[task.split] += (step * sweeps.STEPS + rest) * sweeps.SEEDS / 3600
+        print(
+            f"| {task.name} | {task.about} | {task.optimizer} | {task.batch_size} | {task.total_steps} "
+            f"| {task.seeds} | {task.split} | {1e3 * step:.2f} | {run:.2f} |",
+            flush=True,
+        )
+    print(f"\n{len(tasks)} of {len(TASKS)} tasks; hours of one core:")
+    for split in SPLITS:
+        print(f"{split}: oracle {grid[split]:.2f} ({RATES} rates a task), sweeps {sweep[split]:.2f} at most")
+
+
+def _seconds(task: Task) -> tuple[float, float]:
+    """Processor time of a step, and of building and evaluating, once the data are in memory."""
+    task.build(0)
+    begin = time.process_time()
+    trial = task.build(0)
+    trial.evaluate()
+    rest = time.process_time() - begin
+    policy = task.policy(task.usual_lr)
+    steps = 60
+    for step in range(steps + 10):
+        if step == 10:
+            begin = time.process_time()
+        trial.set(**policy(step))
+        trial.step()
+    return (time.process_time() - begin) / steps, rest
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Reading rules, judged on stored sweeps against the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import onecycle as oc
+from benchmarks.regret import files, sweeps
+from benchmarks.regret.files import RESULTS
+from benchmarks.regret.measure import Oracle
+from benchmarks.regret.oracle import missing
+from benchmarks.regret.tasks import Task
+
+Rule = Callable[[oc.Curve], float]
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a rule read off one sweep, or the usual rate where it refused, and what that loses."""
+
+    task: str
+    seed: int
+    rate: float
+    regret: float
+    normalised: float
+    diverged: bool
+    refused: str | None  # why
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task with all that has been recorded of it."""
+
+    task: Task
+    oracle: Oracle
+    curves: tuple[oc.Curve, ...]
+
+
+def named(name: str) -> Rule:
+    """The rule of `Curve.suggest` by that name, `DEFAULT` for the one it takes by itself."""
+    return lambda curve: curve.suggest(None if name == DEFAULT else name).value
+
+
+def load(task: Task, *, loss: str = "val_loss", results: Path = RESULTS) -> Case | None:
+    """The oracle and the sweeps of a task; None where one of them is still to be recorded."""
+    document = files.read(results / "oracle" / f"{task.name}.json", "oracle", task)
+    curves = sweeps.load(task, results)
+    if missing(document["rows"], task.seeds) or not curves:
+        return None
+    return Case(task, Oracle.of(document, loss), tuple(curves))
+
+
+def judge(rule: Rule, case: Case, repeats: int = 1) -> list[Reading]:
+    """Apply a rule to each sweep of a task, or to each `repeats` of them together."""
+    readings = []
+    for curve in pooled(case.curves, repeats):
+        refused = None
+        try:
+            rate = float(rule(curve))
+        except oc.Inconclusive as no:
+            rate, refused = case.task.usual_lr, no.reason
+        readings.append(
+            Reading(
+                case.task.name,
+                int(curve.seed[0]),
+                rate,
+                case.oracle.regret(rate),
+                case.oracle.normalised(rate),
+                case.oracle.diverges(rate),
+                refused,
+            )
+        )
+    return readings
+
+
+def pooled(curves: Sequence[oc.Curve], repeats: int) -> list[oc.Curve]:
+    """Each `repeats` sweeps as one curve with as many repeats; what is left over is left out."""
+    if repeats == 1:
+        return list(curves)
+    groups = [curves[i : i + repeats] for i in range(0, len(curves) - repeats + 1, repeats)]
+    return [
+        oc.Curve(
+            value=np.concatenate([curve.value for curve in group]),
+            loss=np.concatenate([curve.loss for curve in group]),
+            step=np.concatenate([curve.step for curve in group]),
+            seed=np.concatenate([curve.seed for curve in group]),
+            settings={**group[0].settings, "repeats": repeats},
+        )
+        for group in groups
+    ]
+
+
+def spread(readings: Sequence[Reading]) -> float:
+    """Standard deviation, over seeds, of the suggested rate in decades; refusals left out."""
+    rates = [np.log10(reading.rate) for reading in readings if reading.refused is None]
+    return float(np.std(rates, ddof=1)) if len(rates) > 1 else 0.0

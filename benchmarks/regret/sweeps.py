@@ -1,0 +1,66 @@
+"""The sweeps: range tests of each task, from 20 seeds, kept so that rules can be tried without training."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import onecycle as oc
+from benchmarks.regret import files, jobs
+from benchmarks.regret.files import RESULTS
+from benchmarks.regret.jobs import Job, Row
+from benchmarks.regret.tasks import Task, select
+
+SEEDS = 20
+STEPS = 100
+
+
+def run(name: str, seed: int) -> Row:
+    """One range test of a fresh trial: the same seed for the weights and for the order of the data."""
+    trial = select([name])[0].build(seed)
+    begin = time.process_time()
+    curve = oc.range_test(trial, steps=STEPS, seed=seed, evaluations=0, progress=False)
+    seconds = time.process_time() - begin
+    document = json.loads(curve.to_json())
+    for column in ("value", "loss"):
+        document[column] = [n if isinstance(n, str) else files.short([n])[0] for n in document[column]]
+    document["settings"].pop("versions", None)
+    return {
+        "seed": seed,
+        "seconds": round(seconds, 3),
+        "curve": document,
+        "said": f"seed {seed}, {curve.settings['endings'][0]}",
+    }
+
+
+def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, results: Path = RESULTS) -> None:
+    """Sweep all that is missing, and keep each curve as soon as it is there."""
+    paths = {task.name: results / "curves" / f"{task.name}.json" for task in tasks}
+    documents = {task.name: files.read(paths[task.name], "curves", task) for task in tasks}
+
+    def finish(job: Job, row: Row) -> Iterable[Job]:
+        document = documents[job.task]
+        document["rows"].append({key: value for key, value in row.items() if key != "said"})
+        document["rows"].sort(key=lambda row: row["seed"])
+        files.write(paths[job.task], document)
+        return ()
+
+    done = {name: {row["seed"] for row in document["rows"]} for name, document in documents.items()}
+    jobs.spread(
+        [
+            Job(run, (name, seed), name, STEPS)
+            for name in documents
+            for seed in range(seeds)
+            if seed not in done[name]
+        ],
+        workers,
+        finish,
+    )
+
+
+def load(task: Task, results: Path = RESULTS) -> list[oc.Curve]:
+    """The curves of a task that have been recorded, by seed."""
+    document = files.read(results / "curves" / f"{task.name}.json", "curves", task)
+    return [oc.Curve.from_json(json.dumps(row["curve"])) for row in document["rows"]]

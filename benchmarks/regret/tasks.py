@@ -1,0 +1,302 @@
+"""The tasks: fifteen kinds, each twice, once to tune on (dev) and once to judge by (test).
+
+The halves were set by hand before anything was trained, so that each kind and each optimizer is in both.
+They stay as they are: a task that turns out odd is an odd task, in its half.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import onecycle as oc
+from benchmarks.regret import data, nets
+from benchmarks.regret.data import Batches, Data
+from onecycle.torch import Trial
+
+Split = Literal["dev", "test"]
+Loss = Literal["classes", "squares", "density"]
+Kind = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "muon"]
+SPLITS: tuple[Split, ...] = ("dev", "test")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A net, its data and its optimizer, for a number of steps.
+
+    Args:
+        name: data, net and optimizer in short.
+        split: "dev" to choose constants by, "test" to judge them.
+        about: data and net in words.
+        load: reads the data.
+        make: makes the net, from the global random generator.
+        loss: "classes" (cross entropy), "squares" or "density" (negative log of a Gaussian density).
+        optimizer: its kind.
+        batch_size: samples per step.
+        total_steps: length of training.
+        seeds: how many the oracle takes; more where a run is cheap, so that small differences show.
+    """
+
+    name: str
+    split: Split
+    about: str
+    load: Callable[[], Data]
+    make: Callable[[], nn.Module]
+    loss: Loss
+    optimizer: Kind
+    batch_size: int
+    total_steps: int
+    seeds: int = 3
+
+    @property
+    def usual_lr(self) -> float:
+        """What people take for this optimizer without looking: the fallback of a rule that refuses."""
+        return USUAL[self.optimizer].lr
+
+    @property
+    def signed(self) -> bool:
+        """Whether the loss can be negative."""
+        return self.loss == "density"
+
+    def build(self, seed: int, batch_size: int | None = None, weight_decay: float | None = None) -> Trial:
+        """A fresh trial; the seed sets the weights and the order of the data."""
+        train, val = self.load()
+        torch.manual_seed(seed)
+        model = self.make()
+        decay = USUAL[self.optimizer].weight_decay if weight_decay is None else weight_decay
+        chunks = zip(*(torch.split(part, 500) for part in val), strict=True)
+        return Trial(
+            model,
+            USUAL[self.optimizer].make(model, decay),
+            LOSSES[self.loss],
+            Batches(train, batch_size or self.batch_size, seed),
+            list(chunks),
+        )
+
+    def policy(self, max_lr: float) -> oc.Policy:
+        """The whole training at a maximum rate: 1cycle as the library has it."""
+        return oc.one_cycle(max_lr, self.total_steps)
+
+    def trivial_loss(self) -> float:
+        """Validation loss of the best answer that does not look at the input."""
+        train, val = (part[1] for part in self.load())
+        if self.loss == "classes":
+            shares = torch.bincount(train.flatten()).double() / train.numel()
+            return float(functional.nll_loss(shares.log().expand(val.numel(), -1), val.flatten()))
+        squares = (val - train.mean(0)) ** 2
+        if self.loss == "squares":
+            return float(squares.mean())
+        variance = train.var(0)
+        return float(0.5 * (squares / variance + variance.log() + math.log(2 * math.pi)).mean())
+
+
+# Losses -----------------------------------------------------------------------------------------------
+
+
+def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
+    """Mean over all predictions, of images or of characters."""
+    return functional.cross_entropy(output.reshape(-1, output.shape[-1]), target.reshape(-1))
+
+
+def gaussian(output: Tensor, target: Tensor) -> Tensor:
+    """Negative log density per number; the output holds means, then what gives the variances."""
+    mean, raw = output.chunk(2, 1)
+    variance = functional.softplus(raw) + 1e-4
+    return 0.5 * ((target - mean) ** 2 / variance + variance.log() + math.log(2 * math.pi)).mean()
+
+
+LOSSES: Mapping[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "classes": cross_entropy,
+    "squares": functional.mse_loss,
+    "density": gaussian,
+}
+
+
+# Optimizers -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What people take for an optimizer without looking."""
+
+    lr: float
+    weight_decay: float
+    make: Callable[[nn.Module, float], Any]
+
+
+def _muon(model: nn.Module, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the transformer's layers, AdamW at 0.15 of its rate for all else."""
+    hidden = [p for name, p in model.named_parameters() if p.ndim == 2 and "layers" in name]
+    chosen = set(map(id, hidden))
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    return [
+        torch.optim.Muon(hidden, lr=0.02, weight_decay=weight_decay),
+        torch.optim.AdamW(others, lr=0.003, weight_decay=weight_decay),
+    ]
+
+
+def _sgd(momentum: float, nesterov: bool = False) -> Callable[[nn.Module, float], torch.optim.Optimizer]:
+    return lambda model, decay: torch.optim.SGD(
+        model.parameters(), lr=0.01, momentum=momentum, nesterov=nesterov, weight_decay=decay
+    )
+
+
+USUAL: Mapping[Kind, Usual] = {
+    "sgd": Usual(0.1, 5e-4, _sgd(0)),
+    "momentum": Usual(0.01, 5e-4, _sgd(0.9)),
+    "nesterov": Usual(0.01, 5e-4, _sgd(0.9, nesterov=True)),
+    "adam": Usual(1e-3, 0, lambda m, decay: torch.optim.Adam(m.parameters(), weight_decay=decay)),
+    "adamw": Usual(1e-3, 0.01, lambda m, decay: torch.optim.AdamW(m.parameters(), weight_decay=decay)),
+    "rmsprop": Usual(
+        1e-3, 0, lambda m, decay: torch.optim.RMSprop(m.parameters(), lr=1e-3, weight_decay=decay)
+    ),
+    "muon": Usual(0.02, 0.01, _muon),
+}
+
+
+# Nets that are trained already ------------------------------------------------------------------------
+
+
+@cache
+def _trained(name: str) -> Mapping[str, Tensor]:
+    """Weights after 300 steps on the classes 0 to 4, once per process."""
+    train, _ = data.grey_classes(name, range(5), 4000)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        model = _cnn()
+        optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+        batches: Iterable[tuple[Tensor, Tensor]] = Batches(train, 64, 0)
+        for step, (x, y) in enumerate(batch for _ in range(5) for batch in batches):
+            for group in optimizer.param_groups:
+                group["lr"] = 2e-3 * (1 - step / 310)
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]  # torch's own
+            optimizer.step()
+    return model.state_dict()
+
+
+def _tuned_on(name: str) -> nn.Module:
+    """A net trained on five classes, with a new last layer."""
+    model = _cnn()
+    weights = {key: value for key, value in _trained(name).items() if not key.startswith("7.")}
+    model.load_state_dict(weights, strict=False)
+    return model
+
+
+# The list ---------------------------------------------------------------------------------------------
+
+_mnist = partial(data.grey_images, "mnist", 10_000)
+_fashion = partial(data.grey_images, "fashion_mnist", 10_000)
+_cifar = partial(data.colour_images, 8000)
+_text = partial(data.text, 48)
+_cnn = partial(nets.plain_cnn, (16, 32, 64), 28)
+
+TASKS: tuple[Task, ...] = (
+    # plain convolutions
+    Task("mnist-cnn-sgd", "dev", "MNIST 10k, plain CNN",
+         _mnist, _cnn, "classes", "sgd", 64, 1000),
+    Task("fashion-cnn-nesterov", "test", "Fashion-MNIST 10k, plain CNN",
+         _fashion, _cnn, "classes", "nesterov", 128, 600),
+    # residual, with BatchNorm
+    Task("cifar-resnet-momentum", "dev", "CIFAR-10 8k, residual CNN, BatchNorm",
+         _cifar, partial(nets.residual_cnn, 3, 8), "classes", "momentum", 128, 400),
+    Task("fashion-resnet-adamw", "test", "Fashion-MNIST 10k, residual CNN, BatchNorm",
+         _fashion, partial(nets.residual_cnn, 1, 8), "classes", "adamw", 64, 600),
+    # GroupNorm
+    Task("fashion-groupnorm-adam", "dev", "Fashion-MNIST 10k, CNN, GroupNorm",
+         _fashion, partial(nets.group_norm_cnn, 1, 16), "classes", "adam", 32, 1000),
+    Task("cifar-groupnorm-momentum", "test", "CIFAR-10 8k, CNN, GroupNorm",
+         _cifar, partial(nets.group_norm_cnn, 3, 16), "classes", "momentum", 256, 300),
+    # small MLPs
+    Task("digits-mlp-momentum", "dev", "digits, MLP 64-64",
+         data.digits, partial(nets.mlp, 64, 64, 64, 10), "classes", "momentum", 16, 1500, 9),
+    Task("fashion-mlp-sgd", "test", "Fashion-MNIST 10k, MLP 128-128",
+         _fashion, partial(nets.mlp, 784, 128, 128, 10), "classes", "sgd", 64, 1500),
+    # LSTM
+    Task("text-lstm-adam", "dev", "Tiny Shakespeare, LSTM of 96",
+         _text, partial(nets.CharLSTM, data.ALPHABET, 96), "classes", "adam", 32, 800),
+    Task("text-lstm-rmsprop", "test", "Tiny Shakespeare, LSTM of 64",
+         _text, partial(nets.CharLSTM, data.ALPHABET, 64), "classes", "rmsprop", 64, 600),
+    # transformer
+    Task("text-transformer-adamw", "dev", "Tiny Shakespeare, transformer of 2 layers of 64",
+         _text, partial(nets.CharTransformer, data.ALPHABET, 48, 64, 2), "classes", "adamw", 16, 600),
+    Task("text-transformer-muon", "test", "Tiny Shakespeare, transformer of 2 layers of 48",
+         _text, partial(nets.CharTransformer, data.ALPHABET, 48, 48, 2), "classes", "muon", 32, 400),
+    # vision transformer
+    Task("fashion-vit-muon", "dev", "Fashion-MNIST 10k, ViT of 2 layers of 48",
+         _fashion, partial(nets.ViT, 1, 28, 7, 48, 2), "classes", "muon", 64, 500),
+    Task("cifar-vit-adamw", "test", "CIFAR-10 8k, ViT of 2 layers of 64",
+         _cifar, partial(nets.ViT, 3, 32, 8, 64, 2), "classes", "adamw", 128, 300),
+    # autoencoder
+    Task("mnist-autoencoder-adamw", "dev", "MNIST 10k, autoencoder 784-128-16-128-784",
+         partial(data.grey_pixels, "mnist", 10_000), partial(nets.mlp, 784, 128, 16, 128, 784),
+         "squares", "adamw", 256, 600),
+    Task("fashion-autoencoder-momentum", "test", "Fashion-MNIST 10k, convolutional autoencoder",
+         partial(data.grey_pixels, "fashion_mnist", 10_000), partial(nets.conv_autoencoder, 8),
+         "squares", "momentum", 64, 600),
+    # a table, classes
+    Task("cancer-mlp-nesterov", "dev", "breast cancer, MLP 32-32",
+         partial(data.table, "breast_cancer"), partial(nets.mlp, 30, 32, 32, 2),
+         "classes", "nesterov", 32, 500, 9),
+    Task("wine-mlp-adam", "test", "wine, MLP 32",
+         partial(data.table, "wine"), partial(nets.mlp, 13, 32, 3), "classes", "adam", 16, 300, 9),
+    # a table, a number
+    Task("diabetes-mlp-sgd", "dev", "diabetes, standardised target, MLP 64-64",
+         partial(data.table, "diabetes"), partial(nets.mlp, 10, 64, 64, 1), "squares", "sgd", 32, 300, 9),
+    Task("cancer-column-momentum", "test", "breast cancer, worst compactness from the rest, MLP 64-64 tanh",
+         partial(data.column, "breast_cancer", "worst compactness"),
+         partial(nets.mlp, 29, 64, 64, 1, activation=nn.Tanh), "squares", "momentum", 32, 600, 9),
+    # a picture from its coordinates
+    Task("china-fourier-adam", "dev", "china.jpg, MLP 96-96 on Fourier features",
+         partial(data.picture, "china"), partial(nets.Fourier, 64, 8.0, 96, 3),
+         "squares", "adam", 512, 1000),
+    Task("flower-fourier-adamw", "test", "flower.jpg, MLP 96-96 on Fourier features",
+         partial(data.picture, "flower"), partial(nets.Fourier, 64, 4.0, 96, 3),
+         "squares", "adamw", 256, 1500),
+    # from trained weights
+    Task("mnist-finetune-momentum", "dev", "MNIST 5 to 9, 1k, plain CNN trained on 0 to 4",
+         partial(data.grey_classes, "mnist", range(5, 10), 1000), partial(_tuned_on, "mnist"),
+         "classes", "momentum", 32, 300, 9),
+    Task("fashion-finetune-adam", "test", "Fashion-MNIST 5 to 9, 1k, plain CNN trained on 0 to 4",
+         partial(data.grey_classes, "fashion_mnist", range(5, 10), 1000), partial(_tuned_on, "fashion_mnist"),
+         "classes", "adam", 32, 300, 9),
+    # wrong labels
+    Task("fashion-noisy-rmsprop", "dev", "Fashion-MNIST 5k, 30 % of labels random, MLP 128-128",
+         partial(data.grey_images, "fashion_mnist", 5000, 0.3), partial(nets.mlp, 784, 128, 128, 10),
+         "classes", "rmsprop", 128, 800),
+    Task("mnist-noisy-momentum", "test", "MNIST 5k, 40 % of labels random, plain CNN",
+         partial(data.grey_images, "mnist", 5000, 0.4), _cnn, "classes", "momentum", 64, 800),
+    # a density, whose loss turns negative
+    Task("cifar-density-adam", "dev", "CIFAR-10, density of a pixel given 24 neighbours, MLP 96-96",
+         partial(data.centre_pixels, 8000), partial(nets.mlp, 72, 96, 96, 2),
+         "density", "adam", 128, 1500),
+    Task("flower-density-rmsprop", "test", "flower.jpg, density of a colour, MLP 96-96 on Fourier features",
+         partial(data.picture, "flower"), partial(nets.Fourier, 64, 4.0, 96, 6),
+         "density", "rmsprop", 512, 1000),
+    # deep and plain, badly started
+    Task("digits-deep-momentum", "dev", "digits, plain MLP of 8 hidden layers of 64",
+         data.digits, partial(nets.mlp, 64, *8 * [64], 10), "classes", "momentum", 64, 1500, 9),
+    Task("mnist-deep-adam", "test", "MNIST 10k, plain MLP of 12 hidden layers of 64",
+         _mnist, partial(nets.mlp, 784, *12 * [64], 10), "classes", "adam", 128, 1000),
+)  # fmt: skip
+
+
+def select(names: Iterable[str] = (), split: Split | None = None) -> list[Task]:
+    """Tasks by name, or all of a half, or all.
+
+    Raises:
+        ValueError: no task of that name.
+    """
+    known = {task.name: task for task in TASKS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"no task {', '.join(unknown)}; the tasks are {', '.join(known)}")
+    chosen = [known[name] for name in names] or list(TASKS)
+    return [task for task in chosen if split is None or task.split == split]

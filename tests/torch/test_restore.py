@@ -1,0 +1,877 @@
+"""Training after a sweep that was put back is training without it, to the last bit."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_torch import (
+    CLASSES,
+    INPUTS,
+    SAMPLES,
+    bits,
+    data,
+    everything,
+    loader,
+    make_trial,
+    net,
+    seed_all,
+    sgd,
+    sweep,
+    train,
+)
+from torch import Tensor, nn
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Sampler,
+    Subset,
+    TensorDataset,
+)
+
+from onecycle._trial import preserved
+from onecycle.torch import Trial
+from onecycle.torch._state import Kept, find
+
+Build = Callable[[], Trial]
+
+
+def assert_put_back(build: Build, *, before: int = 0, after: int = 9, trouble: Any = sweep) -> None:
+    """Train `before` steps, have `trouble`, be put back, and train on: as if there had been none."""
+    seed_all(1)
+    plain = build()
+    train(plain, before)
+    expected_losses = train(plain, after)
+    expected = everything(plain._model, *plain._optimizers)
+
+    seed_all(1)
+    trial = build()
+    train(trial, before)
+    at_start = everything(trial._model, *trial._optimizers)
+    with preserved(trial):
+        trouble(trial)
+    assert everything(trial._model, *trial._optimizers) == at_start
+    assert bits(train(trial, after)) == bits(expected_losses)
+    assert everything(trial._model, *trial._optimizers) == expected
+
+
+# Optimizers ------------------------------------------------------------------------------------------
+
+OPTIMIZERS: list[Any] = [
+    value
+    for name, value in sorted(vars(torch.optim).items())
+    if isinstance(value, type)
+    and issubclass(value, torch.optim.Optimizer)
+    and name not in ("Optimizer", "SparseAdam", "Muon")
+]
+
+
+@pytest.mark.parametrize("before", [0, 3])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda each: each.__name__)
+def test_every_optimizer(optimizer: Any, before: int) -> None:
+    def build() -> Trial:
+        model = net()
+        return make_trial(model, optimizer(model.parameters(), lr=0.01))
+
+    assert_put_back(build, before=before, after=6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lr": torch.tensor(0.01), "betas": (torch.tensor(0.9), torch.tensor(0.99)), "capturable": True},
+        {"amsgrad": True, "foreach": True},
+        {"fused": True},
+        {"maximize": True, "weight_decay": 0.1},
+    ],
+    ids=["tensors", "amsgrad", "fused", "maximize"],
+)
+def test_adam(options: dict[str, Any]) -> None:
+    options = {name: copy.deepcopy(value) for name, value in options.items()}
+    if options.pop("capturable", False) and not torch.cuda.is_available():
+        options["foreach"] = False
+
+    def build() -> Trial:
+        model = net()
+        return make_trial(model, torch.optim.Adam(model.parameters(), **copy.deepcopy(options)))
+
+    assert_put_back(build, before=2)
+
+
+def test_sparse_gradients() -> None:
+    def build() -> Trial:
+        seed_all(0)
+        model = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Flatten(), nn.Linear(8, CLASSES))
+        optimizers = [
+            torch.optim.SparseAdam(model[0].parameters()),
+            torch.optim.SGD(model[2].parameters(), lr=0.1),
+        ]
+        batches = [(torch.randint(9, (5, 2)), torch.randint(CLASSES, (5,))) for _ in range(3)]
+        return make_trial(model, optimizers, train_loader=batches)
+
+    assert_put_back(build, before=2)
+
+
+def test_muon_beside_adamw() -> None:
+    if not hasattr(torch.optim, "Muon"):
+        pytest.skip("this torch has no Muon")
+
+    def build() -> Trial:
+        model = net()
+        matrices = [p for p in model.parameters() if p.ndim == 2]
+        others = [p for p in model.parameters() if p.ndim != 2]
+        return make_trial(model, [torch.optim.Muon(matrices, lr=0.01), torch.optim.AdamW(others)])
+
+    assert_put_back(build, before=2)
+
+
+class Lookahead(torch.optim.Optimizer):
+    """A wrapper with a state of its own, a count, and slow weights by name."""
+
+    def __init__(self, inner: torch.optim.Optimizer) -> None:
+        self.inner = inner
+        self.param_groups = inner.param_groups
+        self.state: Any = defaultdict(dict)
+        self.calls = 0
+        self.slow: dict[str, Tensor] = {}
+        self.norms: deque[float] = deque(maxlen=4)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.inner.zero_grad(set_to_none)
+
+    def step(self, closure: Any = None) -> Any:
+        self.inner.step(closure)
+        self.calls += 1
+        for place, p in enumerate(self.param_groups[0]["params"]):
+            slow = self.slow.setdefault(str(place), p.detach().clone())
+            self.state[p].setdefault("mean", torch.zeros_like(p)).lerp_(p.detach(), 0.5)
+            if self.calls % 3 == 0:
+                p.data.copy_(slow.lerp_(p.detach(), 0.5))
+                p.data.add_(self.state[p]["mean"], alpha=0.01 * sum(self.norms))
+        self.norms.append(float(self.param_groups[0]["params"][0].detach().norm()))
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.inner.state_dict()
+
+
+def test_a_wrapper_around_an_optimizer() -> None:
+    def build() -> Trial:
+        model = net()
+        return make_trial(model, Lookahead(torch.optim.Adam(model.parameters(), lr=0.01)))
+
+    assert_put_back(build)
+    assert_put_back(build, before=4)
+
+
+class Delegating(torch.optim.Optimizer):
+    """Such as Accelerate's: all that is the inner optimizer's, nothing of its own."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+
+    state = property(lambda self: self.optimizer.state)
+    param_groups = property(lambda self: self.optimizer.param_groups)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.optimizer.zero_grad(set_to_none)
+
+    def step(self, closure: Any = None) -> Any:
+        return self.optimizer.step(closure)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+
+def test_a_wrapper_that_delegates_is_kept_once() -> None:
+    def build() -> Trial:
+        model = net()
+        return make_trial(model, Delegating(torch.optim.Adam(model.parameters(), lr=0.01)))
+
+    assert_put_back(build, before=2)
+    assert len(build().save()["optimizers"]) == 1
+
+
+def test_groups_added_meanwhile_are_taken_out() -> None:
+    def unfreeze(trial: Trial) -> None:
+        trial._optimizers[0].add_param_group({"params": [nn.Parameter(torch.zeros(2))], "lr": 0.1})
+        trial._optimizers[0].param_groups[0]["initial_lr"] = 9.0
+        sweep(trial)
+
+    def build() -> Trial:
+        model = net()
+        return make_trial(model, sgd(model))
+
+    assert_put_back(build, before=1, trouble=unfreeze)
+    trial = build()
+    with preserved(trial):
+        unfreeze(trial)
+    trial.set(lr=0.3)
+    assert [group["lr"] for group in trial._optimizers[0].param_groups] == [0.3]
+
+
+# Loaders ---------------------------------------------------------------------------------------------
+
+
+def own_generator() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
+
+
+class OwnOrder(Sampler[int]):
+    """Another order each epoch, by a generator and a count of its own."""
+
+    def __init__(self) -> None:
+        self.generator = np.random.default_rng(5)
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.epoch += 1
+        yield from self.generator.permutation(SAMPLES)[self.epoch % 3 :].tolist()
+
+    def __len__(self) -> int:
+        return SAMPLES
+
+
+class Noisy(Dataset[Any]):
+    """Draws from generators of its own, Python's and NumPy's, and counts."""
+
+    def __init__(self, inner: Any, generator: Any) -> None:
+        self.inner, self.generator, self.served = inner, generator, 0
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, index: int) -> Any:
+        x, y = self.inner[index]
+        self.served += 1
+        noise = self.generator.random() + random.random() + np.random.rand()  # noqa: NPY002
+        return x + noise + 0.01 * self.served + torch.rand(()), y
+
+
+class Endless(IterableDataset[Any]):
+    """A stream without length."""
+
+    def __iter__(self) -> Iterator[Any]:
+        for _ in range(4):
+            x = torch.rand(INPUTS)
+            yield x, int(x.sum()) % CLASSES
+
+
+class OwnLoader:
+    """An iterable that is no DataLoader, and counts its epochs."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.epoch += 1
+        generator = torch.Generator().manual_seed(self.epoch)
+        for _ in range(3):
+            yield (
+                torch.rand(4, INPUTS, generator=generator),
+                torch.randint(CLASSES, (4,), generator=generator),
+            )
+
+
+def batches() -> list[Any]:
+    return [(torch.rand(4, INPUTS), torch.randint(CLASSES, (4,))) for _ in range(4)]
+
+
+def with_closure() -> Any:
+    generator = np.random.default_rng(2)
+
+    def collate(samples: list[Any]) -> Any:
+        x, y = map(torch.stack, zip(*samples, strict=True))
+        return x + float(generator.random()), y
+
+    return loader(collate_fn=collate)
+
+
+GLOBAL = np.random.RandomState(4)
+
+
+def collate_by_global(samples: list[Any]) -> Any:
+    x, y = map(torch.stack, zip(*samples, strict=True))
+    return x + float(GLOBAL.rand()), y
+
+
+def deep() -> Any:
+    sets = [Subset(Noisy(data(20), np.random.default_rng(n)), range(20)) for n in range(2)]
+    return DataLoader(ConcatDataset(sets), batch_size=8, shuffle=True)
+
+
+LOADERS: dict[str, Callable[[], Any]] = {
+    "global generator": loader,
+    "own generator": lambda: loader(generator=own_generator()),
+    "own sampler": lambda: loader(shuffle=False, sampler=OwnOrder()),
+    "own batch sampler": lambda: DataLoader(data(), batch_sampler=BatchSampler(OwnOrder(), 8, False)),
+    "noise of numpy": lambda: DataLoader(Noisy(data(), np.random.default_rng(1)), 8, shuffle=True),
+    "noise of numpy, old": lambda: DataLoader(Noisy(data(), np.random.RandomState(1)), 8),
+    "noise of python": lambda: DataLoader(Noisy(data(), random.Random(1)), 8),
+    "noise deep inside": deep,
+    "noise in a closure": with_closure,
+    "noise of a global": lambda: loader(collate_fn=collate_by_global),
+    "ragged": lambda: loader(batch_size=7),
+    "stream": lambda: DataLoader(Endless(), batch_size=2),
+    "list": batches,
+    "own loader": OwnLoader,
+}
+WORKERS: dict[str, Callable[[], Any]] = {
+    "2 workers": lambda: loader(num_workers=2),
+    "2 workers, own generator": lambda: loader(num_workers=2, generator=own_generator()),
+    "2 workers that persist": lambda: loader(num_workers=2, persistent_workers=True),
+    "2 workers, noise": lambda: DataLoader(
+        Noisy(data(), np.random.default_rng(1)), 8, shuffle=True, num_workers=2
+    ),
+    "2 workers, stream": lambda: DataLoader(Endless(), batch_size=2, num_workers=2),
+}
+
+
+@pytest.mark.parametrize("before", [0, 2, 8], ids=["new", "in the first epoch", "in the second"])
+@pytest.mark.parametrize("name", LOADERS)
+def test_every_loader(name: str, before: int) -> None:
+    GLOBAL.seed(4)
+
+    def build() -> Trial:
+        GLOBAL.seed(4)
+        return make_trial(train_loader=LOADERS[name](), val_loader=loader())
+
+    assert_put_back(build, before=before)
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_loader_with_workers(name: str) -> None:
+    assert_put_back(lambda: make_trial(train_loader=WORKERS[name]()), before=3, after=4)
+
+
+def test_workers_of_the_users_that_persist_are_not_touched() -> None:
+    mine = loader(num_workers=1, persistent_workers=True)
+    iterator = iter(mine)
+    next(iterator)
+    trial = make_trial(train_loader=mine, val_loader=mine)
+    with preserved(trial):
+        sweep(trial, 3)
+    assert mine._iterator is iterator
+    assert len(list(iterator)) == 4
+
+
+def test_the_users_own_pass_over_the_loader_goes_on() -> None:
+    """A sweep in the middle of an epoch of the user's own loop leaves its order alone."""
+
+    def epoch(generator: torch.Generator | None, swept: bool) -> Any:
+        model = net()
+        mine = loader(generator=generator)
+        trial = make_trial(model, train_loader=mine)
+        seen = []
+        for place, (x, _) in enumerate(mine):
+            seen.append(x)
+            if place == 2 and swept:
+                with preserved(trial):
+                    sweep(trial)
+        return bits([seen, list(mine), torch.rand(3)])
+
+    for generator in (None, own_generator):
+        got = [epoch(generator and generator(), swept) for swept in (False, True)]
+        assert got[0] == got[1]
+
+
+def test_a_sweep_before_training_of_ones_own() -> None:
+    """The order of the examples: build all, sweep, then train in a plain loop."""
+
+    def run(swept: bool) -> Any:
+        model = net()
+        mine = loader()
+        optimizer = torch.optim.AdamW(model.parameters())
+        model.eval()
+        if swept:
+            trial = make_trial(model, optimizer, train_loader=mine, val_loader=loader())
+            with preserved(trial):
+                sweep(trial)
+        assert not model.training
+        model.train()
+        for x, y in (*mine, *mine):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return everything(model, optimizer)
+
+    assert run(swept=True) == run(swept=False)
+
+
+def test_an_iterator_goes_on_from_where_it_is() -> None:
+    with pytest.warns(UserWarning, match="train_loader is an iterator"):
+        trial = make_trial(train_loader=iter(batches()))
+    train(trial, 1)
+    with preserved(trial):
+        train(trial, 2)
+    train(trial, 1)
+    with pytest.raises(ValueError, match="an iterator that is used up"):
+        trial.step()
+
+
+class Shrinking:
+    """Gives one batch less each time."""
+
+    def __init__(self) -> None:
+        self.left = [*range(4)]
+
+    def __iter__(self) -> Iterator[Any]:
+        self.left.pop()
+        return iter(batches()[: len(self.left)])
+
+
+def test_a_loader_that_cannot_begin_anew_says_so() -> None:
+    trial = make_trial(train_loader=Shrinking())
+    train(trial, 3)
+    with pytest.raises(ValueError, match=r"^train_loader gave 3 batches, and begun anew only 2: it"):
+        trial.restore(trial.save())
+
+
+# Modules ---------------------------------------------------------------------------------------------
+
+
+class Stateful(nn.Module):
+    """Every way to keep something in a module."""
+
+    seen: Tensor
+    scratch: Tensor
+    alias: Tensor
+    wide: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(INPUTS, 8)
+        self.second = nn.Linear(8, 8)
+        self.second.weight = nn.Parameter(torch.eye(8))
+        self.third = nn.Linear(8, 8)
+        self.third.weight = self.second.weight  # tied
+        self.last = nn.Linear(8, CLASSES)
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("scratch", torch.zeros(3), persistent=False)
+        self.register_buffer("alias", None)
+        self.register_buffer("wide", torch.ones(1, 8).expand(4, 8))
+        self.register_parameter("absent", None)
+        self.calls = 0
+        self.scale = torch.ones(())
+        self.array = np.ones(3)
+        self.level = np.float32(1)
+        self.hidden: Any = (torch.zeros(8), None)
+        self.history: deque[float] = deque(maxlen=3)
+        self.cache: dict[str, Any] = defaultdict(list)
+        self.hooked: dict[str, int] = {}
+        self.layers = [self.second, self.third]
+        self.weights = [self.first.weight]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.hooked["calls"] = self.calls
+        if self.calls > 3:
+            self.first.bias.requires_grad_(self.calls % 2 == 0)
+        self.seen = self.seen + x.mean().detach()
+        self.scratch.add_(1)
+        self.scale.mul_(1.01)
+        self.array *= 1.01
+        self.level = np.float32(self.level * 1.1)
+        h = self.first(x) * float(self.scale) + self.hidden[0] + float(self.level) + self.wide[0]
+        self.hidden = (h.detach().mean(0), self.calls)
+        self.history.append(float(h.detach().mean()))
+        self.cache["calls"].append(self.calls)
+        self.cache[str(self.calls)] = h.detach()
+        if self.alias is not None:
+            h = h + self.alias.mean()
+        self.alias = x if self.calls % 2 else self.first.weight.detach()
+        for layer in self.layers:
+            h = torch.relu(layer(h))
+        return self.last(h) + sum(self.history) + float(self.array.sum()) + len(self.cache["calls"])  # type: ignore[no-any-return]
+
+
+def test_every_kind_of_module_state() -> None:
+    def build() -> Trial:
+        seed_all(0)
+        return make_trial(Stateful(), train_loader=batches())
+
+    def own(trial: Trial) -> Any:
+        return bits({name: v for name, v in vars(trial._model).items() if name in owned})
+
+    owned = ("calls", "scale", "array", "level", "hidden", "history", "cache", "hooked")
+    for before in (0, 1, 4):
+        assert_put_back(build, before=before)
+        seed_all(1)
+        trial = build()
+        train(trial, before)
+        at_start, hidden = own(trial), trial._model.history
+        state = trial.save()
+        sweep(trial)
+        assert own(trial) != at_start
+        trial.restore(state)
+        assert own(trial) == at_start
+        assert trial._model.history is hidden
+
+
+def test_a_batch_or_parameter_that_a_buffer_stands_for_is_not_written_to() -> None:
+    seed_all(0)
+    mine = batches()
+    before = bits(mine)
+    trial = make_trial(Stateful(), train_loader=mine)
+    for step in range(5):
+        state = trial.save()
+        train(trial, step)
+        trial.restore(state)
+        train(trial, 1)
+    assert bits(mine) == before
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+        pytest.param(
+            nn.utils.weight_norm,
+            marks=pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated:FutureWarning"),
+        ),
+    ],
+    ids=["spectral, old", "spectral", "weight", "weight, old"],
+)
+def test_normalised_weights(norm: Any) -> None:
+    def build() -> Trial:
+        seed_all(0)
+        model = nn.Sequential(norm(nn.Linear(INPUTS, 8)), nn.ReLU(), norm(nn.Linear(8, CLASSES)))
+        return make_trial(model)
+
+    assert_put_back(build, before=0)
+    assert_put_back(build, before=2)
+
+
+def test_recurrent_net() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells = nn.LSTM(INPUTS, 5, batch_first=True)
+            self.last = nn.Linear(5, CLASSES)
+
+        def forward(self, x: Tensor) -> Any:
+            return self.last(self.cells(x[:, None])[0][:, 0])
+
+    def build() -> Trial:
+        seed_all(0)
+        return make_trial(Net())
+
+    assert_put_back(build, before=2)
+
+
+def test_loss_with_parameters() -> None:
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(CLASSES))
+            self.norm = nn.BatchNorm1d(CLASSES)
+
+        def forward(self, output: Tensor, target: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(self.norm(output) * self.scale, target)
+
+    def build(wrap: bool = False) -> Trial:
+        model, loss = net(), Weighted()
+        optimizer = torch.optim.Adam([*model.parameters(), *loss.parameters()], lr=0.01)
+        return make_trial(model, optimizer, (lambda *args: loss(*args)) if wrap else loss)
+
+    assert_put_back(build, before=2)
+    seed_all(1)
+    for trial in (build(), build(wrap=True)):
+        (loss,) = find((Weighted,), trial._loss_fn)
+        at_start = everything(loss)
+        with preserved(trial):
+            sweep(trial)
+            assert everything(loss) != at_start
+        assert everything(loss) == at_start
+
+
+def test_frozen_batch_norm_stays_in_eval() -> None:
+    model = net()
+    model[1].eval()
+    trial = make_trial(model, val_loader=loader())
+    before = bits([model[1].running_mean, model[1].num_batches_tracked])
+    sweep(trial)
+    trial.step()
+    assert model.training
+    assert model[3].training
+    assert not model[1].training
+    assert bits([model[1].running_mean, model[1].num_batches_tracked]) == before
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_mode_is_put_back(mode: bool) -> None:
+    model = net().train(mode)
+    model[1].eval()
+    trial = make_trial(model, val_loader=loader())
+    with preserved(trial):
+        sweep(trial)
+    assert [m.training for m in model.modules()] == [mode, mode, False, mode, mode, mode]
+
+
+def test_gradients_are_put_back() -> None:
+    model = net()
+    model[0].weight.grad = torch.full((8, INPUTS), 3.0)
+    grads = [p.grad for p in model.parameters()]
+    assert_put_back(lambda: make_trial(model), before=0, after=0)
+    assert all(a is b for a, b in zip(grads, [p.grad for p in model.parameters()], strict=True))
+    assert torch.equal(model[0].weight.grad, torch.full((8, INPUTS), 3.0))
+
+
+def test_parameters_that_only_an_optimizer_knows() -> None:
+    extra = torch.ones(3, requires_grad=True)
+    model = net()
+
+    def loss_fn(output: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(output * extra, target)
+
+    trial = make_trial(model, [sgd(model), torch.optim.Adam([extra], lr=0.1)], loss_fn)
+    with preserved(trial):
+        sweep(trial)
+        assert not torch.equal(extra, torch.ones(3))
+    assert torch.equal(extra, torch.ones(3))
+    assert extra.grad is None
+
+
+def test_another_dtype_or_shape_given_meanwhile_is_undone() -> None:
+    model: Any = nn.Linear(INPUTS, CLASSES)
+    model.register_buffer("memory", torch.zeros(2))
+    trial = make_trial(model)
+    weight, before = model.weight, everything(model)
+    with preserved(trial):
+        model.half()
+        model.memory.resize_(5)
+        model.weight.data = torch.zeros(1)
+        model.register_buffer("new", torch.zeros(1))
+        model.register_parameter("newer", nn.Parameter(torch.zeros(1)))
+        model.label = "new"
+    assert everything(model) == before
+    assert model.weight is weight
+    assert not hasattr(model, "label")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, as it compiles
+def test_compiled_model() -> None:
+    def build() -> Trial:
+        model: Any = torch.compile(net(), backend="eager")
+        return make_trial(model, train_loader=loader(drop_last=True))
+
+    assert_put_back(build, before=2, after=3)
+    torch.compiler.reset()
+
+
+def test_hooks_are_left_alone() -> None:
+    model = net()
+    trial = make_trial(model)
+    state = trial.save()
+    handle = model.register_forward_hook(lambda *_: calls.append(1))
+    calls: list[int] = []
+    trial.restore(state)
+    train(trial, 1)
+    handle.remove()
+    assert calls == [1]
+
+
+# Trouble ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+@pytest.mark.parametrize("step", [0, 3])
+@pytest.mark.parametrize("place", ["forward", "backward", "update", "data"])
+def test_an_error_at_a_step(place: str, step: int, error: type[BaseException]) -> None:
+    def trouble(trial: Trial) -> None:
+        def fail(*_: Any) -> Any:
+            raise error
+
+        train(trial, step)
+        model: Any = trial._model
+        if place == "forward":
+            handle = model[4].register_forward_pre_hook(fail)
+        elif place == "backward":
+            handle = model[0].weight.register_hook(fail)
+        elif place == "update":
+            handle = trial._optimizers[0].register_step_post_hook(fail)
+        else:
+            broken.append(error)
+        try:
+            with pytest.raises(error):
+                train(trial, 9)
+        finally:
+            if place == "data":
+                broken.clear()
+            else:
+                handle.remove()
+
+    broken: list[Any] = []
+
+    class Breaking(Noisy):
+        def __getitem__(self, index: int) -> Any:
+            if broken:
+                raise broken[0]
+            return super().__getitem__(index)
+
+    def build() -> Trial:
+        mine = DataLoader(Breaking(data(), np.random.default_rng(0)), 8, shuffle=True)
+        return make_trial(train_loader=mine)
+
+    assert_put_back(build, before=2, trouble=trouble)
+
+
+def test_losses_that_are_nan() -> None:
+    def diverge(trial: Trial) -> None:
+        trial.set(lr=1e30)
+        assert np.isnan(train(trial, 6)[-1])
+
+    def build() -> Trial:
+        model = net()
+        return make_trial(model, torch.optim.Adam(model.parameters()))
+
+    assert_put_back(build, before=2, trouble=diverge)
+
+
+def test_a_state_may_be_restored_many_times() -> None:
+    trial = make_trial(val_loader=loader())
+    train(trial, 3)
+    state = trial.save()
+    expected = train(trial, 6)
+    for steps in (1, 5, 9):
+        trial.restore(state)
+        sweep(trial, steps)
+        trial.restore(state)
+        trial.restore(state)
+        assert train(trial, 6) == expected
+
+
+# What a state costs ----------------------------------------------------------------------------------
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """The tensors that a state copied."""
+    if isinstance(tree, Kept):
+        if isinstance(tree.content, Tensor):
+            yield tree.content
+        else:
+            yield from tensors(tree.content)
+    elif isinstance(tree, (list, tuple, deque)):
+        for item in tree:
+            yield from tensors(item)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            yield from tensors(item)
+
+
+def test_saving_takes_one_copy() -> None:
+    seed_all(0)
+    model = nn.Sequential(
+        nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8), nn.LSTM(8, 4), Take(), nn.Linear(4, CLASSES)
+    )
+    model[2].weight = model[0].weight
+    mine = [(torch.rand(4, 8), torch.randint(CLASSES, (4,)))]
+    optimizer = torch.optim.Adam(model.parameters())
+    trial = make_trial(model, optimizer, train_loader=mine)
+    train(trial, 1)
+    state = trial.save()
+    live = [
+        *model.parameters(),
+        *(p.grad for p in model.parameters() if p.grad is not None),
+        *model.buffers(),
+        *(value for each in optimizer.state.values() for value in each.values()),
+    ]
+    assert sum(t.nbytes for t in tensors(state)) == sum(t.nbytes for t in live)
+
+
+class Take(nn.Module):
+    def forward(self, pair: Any) -> Any:
+        return pair[0]
+
+
+def test_every_tensor_keeps_its_identity() -> None:
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(0.01), foreach=False)
+    trial = make_trial(model, optimizer)
+    train(trial, 2)
+
+    def addresses() -> list[Any]:
+        live = [*model.parameters(), *model.buffers(), *(p.grad for p in model.parameters())]
+        live += [value for each in optimizer.state.values() for value in each.values()]
+        live += [group["lr"] for group in optimizer.param_groups]
+        return [(id(t), t.data_ptr()) for t in live if t is not None]
+
+    before = addresses()
+    containers = [id(each) for each in optimizer.state.values()]
+    with preserved(trial):
+        sweep(trial)
+    assert addresses() == before
+    assert [id(each) for each in optimizer.state.values()] == containers
+
+
+# The search for what is out of sight -----------------------------------------------------------------
+
+
+def test_find_follows_functions_and_ends() -> None:
+    generator, other = random.Random(1), random.Random(2)
+
+    def reader(default: Any = other) -> Any:
+        return unset, default
+
+    class Holder:
+        def __init__(self) -> None:
+            self.me = self
+            self.generators = [generator]
+
+        def method(self) -> None:
+            """Bound, it leads to its owner."""
+
+    assert find((random.Random,), reader) == [other]
+    assert find((random.Random,), Holder().method) == [generator]
+    assert find((random.Random,), [[[[generator]]]], depth=2) == []
+    assert find((random.Random,), [0] * 5, [generator], most=1) == []
+    unset = None
+
+
+def test_tensor_data_sets_are_not_copied() -> None:
+    mine = DataLoader(TensorDataset(torch.rand(1000, INPUTS), torch.zeros(1000).long()), batch_size=10)
+    kept = sum(t.nbytes for t in tensors(make_trial(nn.Linear(INPUTS, CLASSES), train_loader=mine).save()))
+    assert kept == 4 * (INPUTS + 1) * CLASSES
+
+
+class FakeDevices:
+    """Two CUDA devices and an MPS one, whose generators are numbers."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.cuda, self.mps = [1, 2], 3
+        patch.setattr(torch.cuda, "is_initialized", lambda: True)
+        patch.setattr(torch.cuda, "device_count", lambda: len(self.cuda))
+        patch.setattr(torch.cuda, "get_rng_state_all", lambda: [*self.cuda])
+        patch.setattr(torch.cuda, "set_rng_state", self.set_cuda)
+        patch.setattr(torch.backends.mps, "is_available", lambda: self.mps > 0)
+        patch.setattr(torch.mps, "get_rng_state", lambda: self.mps)
+        patch.setattr(torch.mps, "set_rng_state", self.set_mps)
+
+    def set_cuda(self, state: int, index: int) -> None:
+        self.cuda[index] = state
+
+    def set_mps(self, state: int) -> None:
+        self.mps = state
+
+
+def test_generators_of_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = make_trial()
+    with monkeypatch.context() as patch:
+        devices = FakeDevices(patch)
+        with preserved(trial) as state:
+            devices.cuda, devices.mps = [7, 8], 9
+        assert (devices.cuda, devices.mps) == ([1, 2], 3)
+        devices.cuda, devices.mps = [7], 0
+        trial.restore(state)
+        assert (devices.cuda, devices.mps) == ([1], 0)
+    trial.restore(state)
