@@ -26,7 +26,7 @@ __all__ = ["PolicyCallback", "Schedule", "Trial", "find_lr", "range_test"]
 
 
 @keras.saving.register_keras_serializable(package="onecycle")
-class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc] # it has no types
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule, such as `policy.lr`, as the learning rate of a Keras optimizer; saved with the model.
 
     Args:
@@ -77,7 +77,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore
         return cls(ClosedForm.from_dict(config["schedule"]), config["accumulate"])
 
 
-class PolicyCallback(keras.callbacks.Callback):  # type: ignore[misc] # it has no types
+class PolicyCallback(keras.callbacks.Callback):
     """Sets momentum (or beta_1) and weight decay by `policy` in `fit`, or refuses where that has no effect.
 
     The learning rate is the business of `Schedule`, which works under every back end and is saved with
@@ -100,7 +100,7 @@ class PolicyCallback(keras.callbacks.Callback):  # type: ignore[misc] # it has n
         optimizer = _inner(self.model.optimizer)
         self._accumulate = optimizer.gradient_accumulation_steps or 1
         lr: Any = self.policy.lr
-        if lr is not None and optimizer._learning_rate != Schedule(lr, self._accumulate):
+        if lr is not None and Schedule(lr, self._accumulate) != optimizer._learning_rate:
             accumulate = f", accumulate={self._accumulate}" if self._accumulate > 1 else ""
             raise ValueError(
                 "the optimizer's learning rate does not follow this policy: build it with "
@@ -183,6 +183,17 @@ class Trial:
         self.metrics: dict[str, float] = {}
         self.size = 0
 
+    def describe(self) -> dict[str, Any]:
+        """What a curve's settings keep of it: optimizer, rate, momentum and weight decay."""
+        facts: dict[str, Any] = {
+            "optimizer": type(self._optimizer).__name__,
+            "lr": float(self._model.optimizer.learning_rate),
+        }
+        for hyper in ("momentum", "weight_decay"):
+            if attribute := _attribute(self._optimizer, hyper):
+                facts[hyper] = float(getattr(self._optimizer, attribute))
+        return facts
+
     def set(self, **hyper: float) -> None:
         """Set `lr`, `momentum` (or beta_1) or `weight_decay`.
 
@@ -249,8 +260,6 @@ class Trial:
 
     def save(self) -> dict[str, Any]:
         """Everything that `restore` needs; each variable is copied once, on its own device."""
-        torch_state = [(p, p.grad) for p in _torch_parameters(self._model)]
-        modes = [(m, m.training) for m in _torch_modules(self._model)]
         return {
             "variables": [(v, _copy(v)) for v in _variables(self._model)],
             "hyper": {
@@ -258,8 +267,9 @@ class Trial:
                 for name in ("momentum", "beta_1", "weight_decay")
                 if hasattr(self._optimizer, name)
             },
-            "gradients": torch_state,
-            "modes": modes,
+            "unbuilt": [part for part in self._parts() if not part.built],
+            "gradients": [(p, p.grad) for p in _torch_parameters(self._model)],
+            "modes": {m: m.training for m in _torch_modules(self._model)},
             "data": self._stream.keep(),
         }
 
@@ -271,11 +281,19 @@ class Trial:
             variable.assign(ops.copy(value))  # the JAX back end gives away what it trains on
         for name, value in state["hyper"].items():
             setattr(self._optimizer, name, value)
+        for part in state["unbuilt"]:  # to build it, `fit` draws from the generators
+            part.built = False
+            part.metrics.clear()
         for parameter, gradient in state["gradients"]:
             parameter.grad = gradient
-        for module, mode in state["modes"]:
-            module.training = mode
+        for module in _torch_modules(self._model):  # Keras makes some of them anew at each step
+            module.training = state["modes"].get(module, state["modes"][self._model])
         self._stream.put_back(state["data"])
+
+    def _parts(self) -> list[Any]:
+        """What `fit` builds at its first batch beside the model."""
+        parts = (self._model._compile_loss, self._model._compile_metrics)
+        return [part for part in parts if part is not None]
 
     def _model_mode(self) -> None:
         if keras.backend.backend() == "torch" and not self._model.training:

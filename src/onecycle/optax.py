@@ -190,7 +190,7 @@ class Trial:
         state = jax.tree.map(_copy, self._state) if self._shared else self._state
         self._state, loss = self._update(state, batch, **self._hyper)
         self._shared = False
-        return loss  # type: ignore[no-any-return]
+        return loss
 
     def evaluate(self) -> float | None:
         """Validation loss of the present state, None where there is none."""

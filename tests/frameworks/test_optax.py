@@ -42,6 +42,10 @@ def shuffled(seed: int) -> list[Any]:
     return [batches[i] for i in np.random.default_rng(seed).permutation(len(batches))]
 
 
+def global_random() -> Any:
+    return np.random.get_state(legacy=False)["state"]["key"].tolist()  # noqa: NPY002 - what loaders use
+
+
 def loss_of(params: Any, batch: Any) -> Any:
     x, y = batch
     return jnp.mean((x[:, :2] @ params["a"] + x[:, 2:] @ params["b"] - y) ** 2)
@@ -139,7 +143,7 @@ class TestConformance(Conformance):
         def fingerprint() -> Any:
             return (
                 [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(state)],
-                np.random.get_state()[1].tolist(),  # noqa: NPY002 - the global one is what could have changed
+                global_random(),
             )
 
         before = fingerprint()
@@ -161,6 +165,7 @@ POLICIES = {
     "triangular2": oc.cyclical(0.0, 0.8, 70, step_size_down=30, mode="triangular2"),
     "exp_range": oc.cyclical(0.08, 0.8, 200, mode="exp_range", gamma=0.9994, total_steps=3000),
 }
+EIGHTHS = (0.125).__mul__  # a piece far shorter than a step is finer than float32's fractions of one
 NUMBERS = st.floats(1e-6, 1e3)
 
 
@@ -185,7 +190,9 @@ def test_a_scan_sees_each_step_s_value() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    steps=st.lists(st.one_of(st.integers(0, 10**9), st.floats(0, 1e5)), min_size=1, max_size=5).map(sorted),
+    steps=st.lists(
+        st.one_of(st.integers(0, 10**9), st.integers(0, 10**6).map(EIGHTHS)), min_size=1, max_size=5
+    ).map(sorted),
     values=st.lists(NUMBERS, min_size=5, max_size=5),
     shapes=st.lists(st.sampled_from(["linear", "cosine", "exponential"]), min_size=4, max_size=4),
     extra=st.integers(0, 2 * 10**9),
@@ -198,7 +205,6 @@ def test_every_piecewise_schedule_is_the_same_to_float32(
     counts = np.array([0, extra, *near])
     exact = ours(counts)
     traced = np.asarray(schedule(ours)(counts))
-    # A piece shorter than a step or two between far ends amplifies the rounding of its fraction.
     assert traced == pytest.approx(exact, rel=1e-5, abs=1e-5 * max(values))
 
 
@@ -225,7 +231,7 @@ def test_a_callable_mode_is_traced() -> None:
 
 def test_what_cannot_be_traced_is_refused_when_it_is_given() -> None:
     with pytest.raises(TypeError, match=r"cannot be traced: write its function with jax\.numpy"):
-        schedule(lambda step: math.sin(step))
+        schedule(lambda step: math.sin(step))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"pass policy\.lr"):
         schedule(oc.one_cycle(0.1, 10))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="count must be a whole number of updates, got float32"):
@@ -235,7 +241,7 @@ def test_what_cannot_be_traced_is_refused_when_it_is_given() -> None:
 def test_optax_s_own_vectors() -> None:
     """Optax `_schedule_test.py` OneCycleTest: linear, T 10, peak 1000; cosine, T 5; values past the end."""
     linear = oc.Piecewise.through([(0, 100), (3, 1000), (7, 100), (10, 1)])
-    expected = [100, 400, 700, 1000, 775, 550, 325, 100, 67, 34, 1, 1]
+    expected: list[float] = [100, 400, 700, 1000, 775, 550, 325, 100, 67, 34, 1, 1]
     close(jax.vmap(schedule(linear))(np.arange(12)), expected)
     own = optax.linear_onecycle_schedule(10, 1000, 0.3, 0.7, 10, 100)
     close([own(i) for i in range(12)], expected)
@@ -310,9 +316,7 @@ def test_what_the_factory_has_not_is_left_alone_or_refused() -> None:
     _, state = begin_and_step(optimizer(oc.one_cycle(0.1, 10), optax.adagrad))
     assert "momentum" not in state.hyperparams
     decay = oc.Policy(10, lr=oc.constant(0.1), weight_decay=oc.constant(0.1))
-    with pytest.raises(
-        ValueError, match="sets weight_decay, and factory sgd has no weight_decay: use another"
-    ):
+    with pytest.raises(ValueError, match="sets weight_decay, and factory sgd has no weight_decay"):
         optimizer(decay, optax.sgd)
     with pytest.raises(ValueError, match="momentum is given, and the policy sets it too"):
         optimizer(oc.one_cycle(0.1, 10), optax.sgd, momentum=0.9)
@@ -369,10 +373,10 @@ def test_an_interrupted_range_test_leaves_the_generators() -> None:
             raise RuntimeError("out of memory")
         return UPDATE(state, batch, lr)
 
-    before = np.random.get_state()[1].tolist()  # noqa: NPY002
+    before = global_random()
     with pytest.raises(RuntimeError, match="out of memory"):
         range_test(fails, begin(SGD), problem(), progress=False)
-    assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+    assert global_random() == before
 
 
 def test_repeats_differ_by_the_order_of_the_data() -> None:
@@ -404,7 +408,7 @@ def test_arguments_that_cannot_work_are_refused_with_the_way_out() -> None:
     with pytest.raises(TypeError, match="batches must be an iterable that can be begun anew"):
         Trial(UPDATE, state, iter(problem()))
     with pytest.raises(TypeError, match=r"update must take lr, as in update\(state, batch, lr\)"):
-        Trial(lambda state, batch: (state, 0.0), state, problem())
+        Trial(lambda state, _: (state, 0.0), state, problem())
     with pytest.raises(ValueError, match="update needs lr: set it, or give the argument a default"):
         Trial(UPDATE, state, problem()).step()
     trial = Trial(UPDATE, state, [])
