@@ -456,11 +456,18 @@ def test_a_missing_framework_says_what_to_install() -> None:
 
 
 @on_torch
-def test_all_of_this_under_jax() -> None:
+def test_all_of_this_under_jax(tmp_path: Path) -> None:
     pytest.importorskip("jax", reason="JAX is not installed: pip install 'onecycle[jax]'")
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-cov", __file__],
-        env={**os.environ, "KERAS_BACKEND": "jax"},
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            # The tests train one net many times: compiled once, it is taken from here.
+            "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        },
         capture_output=True,
         text=True,
     )
