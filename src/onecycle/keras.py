@@ -12,6 +12,7 @@ from onecycle._batches import Generator, Stream, samples
 from onecycle._curve import Curve
 from onecycle._policies import Policy
 from onecycle._schedules import ClosedForm
+from onecycle._schedules import Schedule as AnySchedule
 from onecycle._suggest import Suggestion
 
 try:
@@ -25,7 +26,6 @@ except ImportError as error:
 __all__ = ["PolicyCallback", "Schedule", "Trial", "find_lr", "range_test"]
 
 
-@keras.saving.register_keras_serializable(package="onecycle")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule, such as `policy.lr`, as the learning rate of a Keras optimizer; saved with the model.
 
@@ -38,7 +38,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         ValueError: `accumulate` is no number of batches.
     """
 
-    def __init__(self, schedule: ClosedForm, accumulate: int = 1) -> None:
+    def __init__(self, schedule: AnySchedule, accumulate: int = 1) -> None:
         _traced.check(schedule)
         if not isinstance(schedule, ClosedForm):
             raise TypeError(f"schedule must be one of onecycle's own, got {schedule!r}")
@@ -77,6 +77,9 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return cls(ClosedForm.from_dict(config["schedule"]), config["accumulate"])
 
 
+keras.saving.register_keras_serializable(package="onecycle")(Schedule)
+
+
 class PolicyCallback(keras.callbacks.Callback):
     """Sets momentum (or beta_1) and weight decay by `policy` in `fit`, or refuses where that has no effect.
 
@@ -99,7 +102,7 @@ class PolicyCallback(keras.callbacks.Callback):
         """Check that the policy can be followed, and find out where it stands."""
         optimizer = _inner(self.model.optimizer)
         self._accumulate = optimizer.gradient_accumulation_steps or 1
-        lr: Any = self.policy.lr
+        lr = self.policy.lr
         if lr is not None and Schedule(lr, self._accumulate) != optimizer._learning_rate:
             accumulate = f", accumulate={self._accumulate}" if self._accumulate > 1 else ""
             raise ValueError(

@@ -130,7 +130,7 @@ class TestConformance(Conformance):
         accumulate: int = 1,
     ) -> Values:
         LOG.clear()
-        rate: Any = Schedule(policy.lr, accumulate)  # type: ignore[arg-type]
+        rate = Schedule(policy.lr, accumulate)
         extra = {"gradient_accumulation_steps": accumulate if accumulate > 1 else None}
         net = model(RecordedAdam(rate, **extra) if adam else RecordedSGD(rate, momentum=0.9, **extra))
         callbacks = [PolicyCallback(policy)] if TORCH else []
@@ -171,14 +171,14 @@ POLICIES = {
 def test_a_schedule_has_the_policy_s_values_past_the_end_too(name: str) -> None:
     ours = POLICIES[name].lr
     steps = np.arange(80)
-    traced = ops.convert_to_numpy(Schedule(ours)(ops.convert_to_tensor(steps)))  # type: ignore[arg-type]
+    traced = ops.convert_to_numpy(Schedule(ours)(ops.convert_to_tensor(steps)))
     assert traced.dtype == np.float32
     assert traced == pytest.approx(ours(steps), rel=1e-6)
 
 
 def test_a_schedule_survives_a_round_trip_through_its_config() -> None:
     """Keras `learning_rate_schedule_test.py`: config round trips."""
-    ours = Schedule(oc.one_cycle(0.8, 60).lr, accumulate=2)  # type: ignore[arg-type]
+    ours = Schedule(oc.one_cycle(0.8, 60).lr, accumulate=2)
     schedules = keras.optimizers.schedules
     assert schedules.deserialize(schedules.serialize(ours)) == ours
     assert hash(Schedule.from_config(ours.get_config())) == hash(ours)
@@ -194,14 +194,14 @@ def test_what_is_no_schedule_is_refused() -> None:
         Schedule(oc.constant(0.1), accumulate=0)
     own = oc.cyclical(0.1, 1.0, 5, mode=lambda cycle: 1 / cycle).lr
     with pytest.raises(ValueError, match="is a callable, which JSON cannot hold"):
-        Schedule(own).get_config()  # type: ignore[arg-type]
+        Schedule(own).get_config()
 
 
 # The callback -----------------------------------------------------------------------------------------
 
 
 def scheduled(policy: oc.Policy, **optimizer: Any) -> Any:
-    return keras.optimizers.SGD(Schedule(policy.lr), **{"momentum": 0.9, **optimizer})  # type: ignore[arg-type]
+    return keras.optimizers.SGD(Schedule(policy.lr), **{"momentum": 0.9, **optimizer})
 
 
 @on_jax
@@ -225,7 +225,7 @@ def test_on_jax_momentum_is_refused_and_each_way_out_works() -> None:
         fit(model(scheduled(policy)), callbacks=[PolicyCallback(policy)])
     fit(model(scheduled(policy)), callbacks=[PolicyCallback(oc.one_cycle(0.1, 8, momentum=None))])
     LOG.clear()
-    net = model(RecordedSGD(Schedule(policy.lr), momentum=0.9), jit_compile=False)  # type: ignore[arg-type]
+    net = model(RecordedSGD(Schedule(policy.lr), momentum=0.9), jit_compile=False)
     fit(net, callbacks=[PolicyCallback(policy)])
     assert [row["momentum"] for row in LOG] == pytest.approx([policy(i)["momentum"] for i in range(8)])
 
@@ -432,8 +432,14 @@ def python(code: str, backend: str) -> str:
     return ended.stdout
 
 
-@pytest.mark.parametrize("backend", [BACKEND])
-def test_the_other_framework_is_not_imported(backend: str) -> None:
+def test_the_example_reads_digits() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    example = Path(__file__).parents[2] / "examples/keras_digits.py"
+    last = python(example.read_text(encoding="utf-8"), BACKEND).splitlines()[-1]
+    assert float(last.split()[-1].rstrip("%")) > 95, last
+
+
+def test_the_other_framework_is_not_imported() -> None:
     other = "jax" if TORCH else "torch"
     code = (
         "import sys, keras, numpy as np\n"
@@ -443,7 +449,7 @@ def test_the_other_framework_is_not_imported(backend: str) -> None:
         "o.range_test(net, np.ones((32, 2)), np.ones((32, 1)), steps=10, progress=False)\n"
         f"print(before or {other!r} not in sys.modules)"
     )
-    assert python(code, backend) == "True\n"
+    assert python(code, BACKEND) == "True\n"
 
 
 def test_a_missing_framework_says_what_to_install() -> None:

@@ -421,6 +421,13 @@ def python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
 
 
+def test_the_example_reads_digits() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    example = Path(__file__).parents[2] / "examples/jax_digits.py"
+    last = python(example.read_text(encoding="utf-8")).splitlines()[-1]
+    assert float(last.split()[-1].rstrip("%")) > 95, last
+
+
 def test_nothing_of_torch_is_imported() -> None:
     code = (
         "import sys, onecycle as oc, onecycle.optax as o\n"
