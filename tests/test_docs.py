@@ -18,16 +18,19 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 import onecycle
 
 ROOT = Path(__file__).parent.parent
+FRAMEWORKS = {
+    "ignite": "ignite",
+    "jax": "optax",
+    "keras": "keras",
+    "lightning": "lightning",
+    "optuna": "optuna",
+    "skorch": "skorch",
+}  # what a page needs, by its name
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("[!_]*.md")),
     *sorted((ROOT / "docs/lab").glob("*.md")),
 ]
-FRAMEWORKS = {
-    "jax": "optax",
-    "keras": "keras",
-    "optuna": "optuna",
-}  # what a page needs, by its name
 
 
 def commands(example: Example) -> list[list[str]]:
@@ -59,6 +62,8 @@ SYBIL = Sybil(
 )
 
 
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

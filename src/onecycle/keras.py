@@ -18,9 +18,11 @@ from onecycle._suggest import Suggestion
 try:
     import keras
     from keras import ops
-except ImportError as error:
-    raise ImportError(
-        f"onecycle.keras needs Keras 3 and a back end: pip install 'onecycle[keras]' torch ({error})"
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"onecycle.keras needs Keras 3 and its back end ({error}): pip install 'onecycle[keras]' torch, "
+        "and set KERAS_BACKEND=torch; or jax likewise",
+        name=error.name,
     ) from error
 
 __all__ = ["PolicyCallback", "Schedule", "Trial", "find_lr", "range_test"]

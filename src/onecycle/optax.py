@@ -19,8 +19,10 @@ try:
     import jax
     import jax.numpy as jnp
     import optax
-except ImportError as error:
-    raise ImportError(f"onecycle.optax needs JAX and Optax: pip install 'onecycle[jax]' ({error})") from error
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"onecycle.optax needs JAX and Optax ({error}): pip install 'onecycle[jax]'", name=error.name
+    ) from error
 
 __all__ = ["Trial", "find_lr", "optimizer", "range_test", "schedule"]
 

@@ -9,8 +9,10 @@ from onecycle._recipe import Recipe
 
 try:
     import optuna
-except ImportError as error:
-    raise ImportError(f"onecycle.optuna needs Optuna: pip install 'onecycle[optuna]' ({error})") from error
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"onecycle.optuna needs Optuna ({error}): pip install 'onecycle[optuna]'", name=error.name
+    ) from error
 
 __all__ = ["enqueue", "suggest_recipe"]
 

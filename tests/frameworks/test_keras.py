@@ -452,15 +452,6 @@ def test_the_other_framework_is_not_imported() -> None:
     assert python(code, BACKEND) == "True\n"
 
 
-def test_a_missing_framework_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['keras'] = None\n"
-        "try: import onecycle.keras\n"
-        "except ImportError as error: print(error)"
-    )
-    assert "pip install 'onecycle[keras]'" in python(code, BACKEND)
-
-
 @on_torch
 def test_all_of_this_under_jax(tmp_path: Path) -> None:
     pytest.importorskip("jax", reason="JAX is not installed: pip install 'onecycle[jax]'")

@@ -436,12 +436,3 @@ def test_nothing_of_torch_is_imported() -> None:
         "print('torch' in sys.modules)"
     )
     assert python(code) == "False\n"
-
-
-def test_a_missing_framework_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['optax'] = None\n"
-        "try: import onecycle.optax\n"
-        "except ImportError as error: print(error)"
-    )
-    assert "pip install 'onecycle[jax]'" in python(code)

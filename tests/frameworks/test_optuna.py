@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -86,13 +84,3 @@ def test_a_constant_momentum_stays_one(study: optuna.Study) -> None:
 def test_a_space_without_width_is_refused(study: optuna.Study) -> None:
     with pytest.raises(ValueError, match="widen must be a factor > 1, got 1"):
         suggest_recipe(study.ask(), RECIPE, widen=1)
-
-
-def test_a_missing_framework_says_what_to_install() -> None:
-    code = (
-        "import sys; sys.modules['optuna'] = None\n"
-        "try: import onecycle.optuna\n"
-        "except ImportError as error: print(error)"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert "pip install 'onecycle[optuna]'" in ended.stdout
