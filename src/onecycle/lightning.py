@@ -12,7 +12,6 @@ import inspect
 import logging
 import math
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -40,11 +39,13 @@ from onecycle._suggest import Suggestion
 from onecycle.torch._hypers import Hypers
 from onecycle.torch._scheduler import _check_policy
 from onecycle.torch._state import (
+    GENERATORS,
+    OF_MODULES,
     Tree,
-    find_generators,
+    find,
     keep_attributes,
     keep_random,
-    put_back_attributes,
+    put_back_into,
     put_back_random,
 )
 from onecycle.torch._stream import private
@@ -505,8 +506,9 @@ def _unchanged(module: LightningModule, data: Any) -> Iterator[None]:
     trainers = [module._trainer, getattr(data, "trainer", None)]
     device = module.device
     modules = list(module.modules())
-    generators = find_generators(data, *map(vars, modules))
-    attributes, sources = [keep_attributes(each) for each in modules], keep_random(generators)
+    generators = find(GENERATORS, data, *map(vars, modules))
+    attributes = [keep_attributes(each, OF_MODULES) for each in modules]
+    sources = keep_random(generators)
     try:
         yield
     finally:
@@ -515,7 +517,7 @@ def _unchanged(module: LightningModule, data: Any) -> Iterator[None]:
         for owner, trainer in zip(owners, trainers, strict=False):
             owner.trainer = trainer
         for each, kept in zip(modules, attributes, strict=True):
-            put_back_attributes(each, kept)
+            put_back_into(vars(each), kept, OF_MODULES)
         put_back_random(generators, sources)
 
 
@@ -565,7 +567,6 @@ class Trial(UpdateTrial):
         self._loss_name, self._monitor = loss, monitor
         super().__init__(self._module, trainer.optimizers, None, _Batches(trainer))
         self._accumulate = trainer.accumulate_grad_batches
-        self._inner = vars(LightningModule()).keys()  # what torch and Lightning keep, hooks and the like
         self._takes_index = _arguments(self._module.training_step) > 1
         if "dataloader_iter" in inspect.signature(self._module.training_step).parameters:
             raise TypeError("training_step takes a dataloader_iter, which cannot be given to a range test")
@@ -620,14 +621,13 @@ class Trial(UpdateTrial):
         return float(self._trainer.strategy.reduce(mean, reduce_op="mean"))
 
     def save(self) -> Tree:
-        """As every trial, and with loss scaler, schedulers, and lists and dicts that the module fills."""
+        """As every trial, and with loss scaler and schedulers."""
         return {
             **super().save(),
             "precision": copy.deepcopy(self._trainer.precision_plugin.state_dict()),
             "schedulers": [
                 (dict(vars(each)), copy.deepcopy(each.state_dict())) for each in self._schedulers()
             ],
-            "containers": [(each, copy.copy(each)) for each in self._containers()],
         }
 
     def restore(self, state: Tree) -> None:
@@ -636,19 +636,10 @@ class Trial(UpdateTrial):
             vars(scheduler).update(attributes)
             scheduler.load_state_dict(copy.deepcopy(kept))
         self._trainer.precision_plugin.load_state_dict(copy.deepcopy(state["precision"]))
-        for container, kept in state["containers"]:
-            container.clear()
-            (container.update if hasattr(container, "update") else container.extend)(kept)
         super().restore(state)
 
     def _schedulers(self) -> list[Any]:
         return [config.scheduler for config in self._trainer.lr_scheduler_configs]
-
-    def _containers(self) -> Iterator[Any]:
-        for module in self._modules:
-            for name, value in vars(module).items():
-                if isinstance(value, (list, dict, set, deque)) and name not in self._inner:
-                    yield value
 
     def _to_device(self, batch: Any) -> Any:
         batch = self._trainer.precision_plugin.convert_input(batch)
