@@ -167,7 +167,7 @@ class Trial:
             raise ValueError("model must be compiled with an optimizer and a loss: model.compile(…)")
         if not model.built or not all(layer.built for layer in model.layers):
             raise ValueError("model has no weights yet: give it an Input, or call it on one batch first")
-        if not isinstance(model.optimizer.learning_rate, keras.Variable):
+        if not hasattr(model.optimizer.learning_rate, "assign"):
             raise ValueError(
                 "the model's learning rate cannot be set, since it is a schedule: compile it with a number, "
                 "as in keras.optimizers.SGD(0.1), for the test, and with the schedule after it"
@@ -227,7 +227,8 @@ class Trial:
         states = [v for v in self._model.variables if v.name == "seed_generator_state"]
         words = np.random.SeedSequence(seed).generate_state(len(states)) >> 1
         for state, word in zip(states, words, strict=True):
-            state.assign(np.array([word, 0]).astype(state.dtype))
+            # A copy: JAX trains on, and gives away, memory that it may share with NumPy's array.
+            state.assign(ops.copy(ops.convert_to_tensor([int(word), 0], state.dtype)))
 
     def step(self) -> float:
         """Train on one batch, or `gradient_accumulation_steps` of them; their mean loss before the update.
@@ -240,7 +241,7 @@ class Trial:
         for _ in range(self._accumulate):
             x, y, weight = keras.utils.unpack_x_y_sample_weight(_native(next(self._stream)))
             self.size = samples(keras.tree.flatten(x)) * self._accumulate
-            # It begins the metrics anew at each call, so that their mean is of this batch.
+            self._model.reset_metrics()  # so that their mean is of this batch; older releases do not do it
             logs = self._model.train_on_batch(x, y, sample_weight=weight, return_dict=True)
             if "loss" not in logs:
                 raise ValueError(f"the model's train_step must report 'loss', got {list(logs)}")

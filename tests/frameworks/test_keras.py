@@ -456,7 +456,7 @@ def test_the_other_framework_is_not_imported() -> None:
 def test_all_of_this_under_jax(tmp_path: Path) -> None:
     pytest.importorskip("jax", reason="JAX is not installed: pip install 'onecycle[jax]'")
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-cov", __file__],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__],
         env={
             **os.environ,
             "KERAS_BACKEND": "jax",

@@ -267,9 +267,11 @@ def test_a_count_near_the_end_of_int32_is_still_exact() -> None:
 # Traps of Optax's own way -----------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide:RuntimeWarning")  # optax 0.2.5
 def test_a_short_run_warms_up_where_optax_s_starts_at_the_peak() -> None:
-    assert float(optax.cosine_onecycle_schedule(3, 1.0, pct_start=0.19)(0)) == 1.0
-    assert float(optax.linear_onecycle_schedule(5, 1.0, pct_start=0.1)(0)) == 1.0
+    own = optax.cosine_onecycle_schedule(3, 1.0, pct_start=0.19), optax.linear_onecycle_schedule(5, 1.0, 0.1)
+    for start in (float(values(0)) for values in own):
+        assert start == 1.0 or math.isnan(start)  # older releases
     for steps in (3, 5):
         close(schedule(oc.one_cycle(1.0, steps).lr)(0), 0.1)
 
