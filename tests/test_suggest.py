@@ -112,7 +112,7 @@ def test_an_explosion_in_the_last_loss_is_a_divergence() -> None:
     x = X[X < 0.3]
     loss = bowl(x)
     seen = anchors(Curve(x, np.r_[loss[:-1], 1e6]))
-    assert seen.divergence == x[-1]
+    assert seen.divergence == pytest.approx(x[-1], rel=0.05)
     assert seen.falling is False
     assert anchors(Curve(x, loss)).falling is True
 
