@@ -14,7 +14,15 @@ html_theme = "furo"
 html_title = f"onecycle {release}"
 html_copy_source = False
 
-autodoc_mock_imports = ["ignite", "lightning", "skorch"]  # none is needed to build these pages
+autodoc_mock_imports = [  # none is needed to build these pages
+    "ignite",
+    "jax",
+    "keras",
+    "lightning",
+    "optax",
+    "optuna",
+    "skorch",
+]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
