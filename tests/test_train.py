@@ -82,6 +82,22 @@ def test_any_function_is_a_policy() -> None:
     assert [used["lr"] for used in trial.used] == [0.1, 0.05, 0.1 / 3]
 
 
+def test_a_tracker_is_told_each_step_and_each_evaluation() -> None:
+    told: list[tuple[dict[str, float], int]] = []
+    policy = oc.one_cycle(0.2, 25)
+    history = oc.train(
+        Quadratic(val=True),
+        policy,
+        evaluate_every=10,
+        tracker=lambda values, step: told.append((dict(values), step)),
+    )
+    steps = [(values, step) for values, step in told if "loss" in values]
+    assert steps == [({**policy(i), "loss": history.rows[i]["loss"]}, i) for i in range(25)]
+    looks = [(values, step) for values, step in told if "loss" not in values]
+    assert [step for _, step in looks] == [9, 19, 24]
+    assert looks[-1][0] == {name: history.rows[-1][name] for name in ("val_loss", "distance")}
+
+
 def test_a_history_comes_back_from_its_file(tmp_path: Path) -> None:
     history = oc.train(Quadratic(val=True), oc.one_cycle(0.2, 25), evaluate_every=10)
     history.save(tmp_path / "metrics.csv")

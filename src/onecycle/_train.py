@@ -74,6 +74,7 @@ def train(
     evaluate_every: int | None = None,
     after_evaluation: Callable[[History], None] | None = None,
     history: History | None = None,
+    tracker: Callable[[Mapping[str, float], int], object] | None = None,
     progress: bool = True,
     title: str = "training",
 ) -> History:
@@ -89,6 +90,8 @@ def train(
         evaluate_every: updates between two looks at the validation set; None: at the end alone.
         after_evaluation: called with the history so far after each of them, to save or to watch.
         history: the record so far, which is appended to.
+        tracker: `tracker(values, step)` is called for each step, and again after an evaluation with what
+            that measured; `mlflow.log_metrics` and the `log` of a wandb or trackio run are such functions.
         progress: show the run while it goes on, where standard error is a terminal.
         title: what the display calls it.
 
@@ -102,17 +105,20 @@ def train(
     if end is None:
         raise ValueError("total_steps must be given for a policy without end")
     record = History() if history is None else history
+    losses = [row["loss"] for row in record.rows]
     waiting: list[tuple[dict[str, float], Any]] = []
+    tell = tracker or (lambda *_: None)
 
     def read() -> bool:
         for row, loss in waiting:
             row["loss"] = float(loss)
             record.rows.append(row)
+            losses.append(row["loss"])
+            tell({name: value for name, value in row.items() if name != "step"}, int(row["step"]))
             if record.diverged:
                 break
         waiting.clear()
-        if record.rows:
-            losses = [row["loss"] for row in record.rows]
+        if losses:
             show(len(losses), record.rows[-1].get("lr", math.nan), losses)
         return record.diverged
 
@@ -128,7 +134,9 @@ def train(
             if look:
                 val_loss = trial.evaluate()
                 if val_loss is not None:
-                    record.rows[-1].update(val_loss=val_loss, **getattr(trial, "metrics", {}))
+                    measured = {"val_loss": val_loss, **getattr(trial, "metrics", {})}
+                    record.rows[-1].update(measured)
+                    tell(measured, step)
                 if after_evaluation is not None:
                     after_evaluation(record)
     return record
