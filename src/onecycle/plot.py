@@ -60,10 +60,11 @@ def plot_curve(
         ax.plot(
             curve.value[measured],
             curve.val_loss[measured],
-            "-",
+            "o-",
             color=_VAL,
-            alpha=0.5,
-            linewidth=0.8,
+            alpha=0.7,
+            linewidth=1,
+            markersize=3,
             label="validation loss",
         )
     ax.plot(*curve.smooth(), "-", color=_LOSS, linewidth=2, label="smoothed loss")
