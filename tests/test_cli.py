@@ -347,6 +347,9 @@ BAD = [
     (["schedule", "one-cycle", "--max-lr", "1", "--total-steps", "0"], "total_steps must be a whole number"),
     (["schedule", "cyclical", "--base-lr", "2", "--max-lr", "1", "--step-size", "9"], "base_lr must lie"),
     (["demo", "--seed", "-1"], "Invalid value for '--seed'"),
+    (["find", "mytask.py", "--epochs", "nan"], "--epochs must be a finite number, got nan"),
+    (["find", "mytask.py", "--epochs", "inf"], "--epochs must be a finite number, got inf"),
+    (["find", "mytask.py", "--budget", "1e308"], "budget must allow for a sweep of 10 updates"),
 ]
 
 
@@ -380,7 +383,148 @@ def test_an_error_inside_a_step_is_one_line(run: Run, tmp_path: Path) -> None:
     )
     status, out, err = run("find", "oom.py", "--steps", 5000)
     assert (status, out) == (2, "")
-    assert err == "onecycle: RuntimeError: out of memory at line 2\n"
+    assert err == "onecycle: RuntimeError: out of memory at line 2; --debug shows where\n"
+
+
+NOISY = """
+import os, sys
+print("noise on import")
+from fakes import Quadratic
+
+def build(seed):
+    print("noise from Python")
+    os.system("echo noise from a child")
+    return Quadratic(noise=0.01)
+
+def leaves(seed):
+    sys.exit(5)
+
+def leaves_later(seed):
+    def fail(step):
+        if step == 30:
+            sys.exit(7)
+    return Quadratic(fail=fail)
+"""
+
+
+def test_what_a_task_prints_keeps_out_of_the_json(tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}
+    ended = subprocess.run(
+        [sys.executable, "-m", "onecycle", "find", "noisy.py", "--steps", "500", "--json"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert documents(ended.stdout)["status"] == "done"
+    for noise in ("noise on import", "noise from Python", "noise from a child"):
+        assert noise in ended.stderr
+
+
+def test_a_task_that_exits_is_bad_use(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(1)\n")
+    status, _, err = run("find", "script.py")
+    assert status == 2
+    assert "script.py called sys.exit(1) on import: put that below if __name__ == '__main__'" in err
+    status, _, err = run("find", "noisy.py:leaves")
+    assert status == 2
+    assert "task noisy.py:leaves called sys.exit(5)" in err
+    status, _, err = run("find", "noisy.py:leaves_later", "--steps", 500)
+    assert status == 2
+    assert "the task called sys.exit(7) while it ran" in err
+
+
+def test_results_of_an_earlier_run_do_not_pass_for_this_one_s(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "flat.py").write_text("from fakes import Quadratic\n" + FLAT)
+    run("find", "mytask.py", "--steps", 5000, "--out", "f")
+    (tmp_path / "f/notes.txt").write_text("mine")
+    assert (tmp_path / "f/recipe.toml").exists()
+    assert run("find", "flat.py", "--steps", 5000, "--out", "f")[0] == 1
+    assert not (tmp_path / "f/recipe.toml").exists()
+    assert (tmp_path / "f/notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_was_made_otherwise_is_left_as_it_is(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/metrics.csv").write_text("mine")
+    assert run("find", "mytask.py", "--steps", 500, "--out", "f")[0] == 0
+    assert (tmp_path / "f/metrics.csv").read_text() == "mine"
+
+
+def test_a_run_that_was_kept_is_not_written_over(run: Run, tmp_path: Path) -> None:
+    arguments = ("train", "digits", "--recipe", recipe(tmp_path, 0.05), "--steps", 20, "--out", "t")
+    assert run(*arguments)[0] == 0
+    kept = (tmp_path / "t/checkpoint.safetensors").read_bytes()
+    status, _, err = run(*arguments)
+    assert status == 2
+    assert "--out t holds a run already: go on with it by --resume, or name another folder" in err
+    assert (tmp_path / "t/checkpoint.safetensors").read_bytes() == kept
+
+
+def test_a_run_is_not_resumed_as_another(run: Run, tmp_path: Path) -> None:
+    arguments = ["train", "digits", "--recipe", str(recipe(tmp_path, 0.05)), "--out", "t"]
+    run(*arguments, "--steps", 20, "--seed", 3)
+    status, _, err = run(*arguments, "--steps", 20, "--resume", "--seed", 4)
+    assert status == 2
+    assert "--seed 4 cannot go on with a run of seed 3" in err
+    status, _, err = run(*arguments, "--steps", 10, "--resume")
+    assert status == 2
+    assert "the run in t is at step 20, past the 10 asked for" in err
+    status, out, _ = run(*arguments, "--steps", 20, "--resume", "--json")
+    assert status == 0
+    assert documents(out)["accuracy"] > 0
+    assert json.loads((tmp_path / "t/run.json").read_text())["settings"]["seed"] == 3
+    (tmp_path / "t/metrics.csv").unlink()
+    status, _, err = run(*arguments, "--steps", 30, "--resume")
+    assert status == 2
+    assert "metrics.csv does not exist: train without --resume first" in err
+
+
+def test_pilots_that_were_finished_are_kept(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(
+        "from fakes import Quadratic\ncalls = []\n"
+        "def fail(step):\n    calls.append(step)\n    if len(calls) == 800: raise KeyboardInterrupt\n"
+        "def build(seed):\n    return Quadratic(noise=0.01, fail=fail)\n"
+    )
+    status, _, err = run("find", "late.py", "--steps", 5000, "--out", "f")
+    assert status == 130
+    assert "interrupted; the range test is kept in f" in err
+    kept = json.loads((tmp_path / "f/run.json").read_text())
+    assert kept["status"] == "interrupted"
+    assert len(kept["pilots"]) == 3
+
+
+def test_a_figure_shows_the_rule_that_was_asked_for(
+    run: Run, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onecycle import plot
+
+    drawn: list[Any] = []
+    monkeypatch.setattr(plot, "plot_curve", lambda *_, suggestion: drawn.append(suggestion))
+    arguments = ("suggest", log, "--lr", "eta_zero", "--loss", "nll", "--plot", "x.png")
+    document = documents(run(*arguments, "--rule", "steep", "--json")[1])
+    assert drawn[0].value == document["max_lr"]
+    assert run(*arguments, "--rule", "nope")[0] == 2
+    assert len(drawn) == 1
+
+
+def test_other_ends_of_the_sweep(run: Run, tmp_path: Path) -> None:
+    arguments = ("--start", 1e-3, "--end", 5, "--steps", 500, "--out", "f")
+    assert run("find", "mytask.py", *arguments)[0] == 0
+    assert oc.Curve.load(tmp_path / "f/curves/lr.json").settings["end"] == 5
+
+
+@pytest.mark.parametrize("command", [[], ["schedule"]])
+def test_a_group_alone_prints_its_help(run: Run, command: list[str]) -> None:
+    status, out, err = run(*command)
+    assert (status, err) == (0, "")
+    assert out.startswith("Usage: onecycle")
+
+
+def test_json_of_a_call_that_the_parser_refuses(run: Run) -> None:
+    status, out, _ = run("suggest", "--json", "--bogus", "x")
+    assert status == 2
+    assert "--bogus" in documents(out)["reason"]
 
 
 INTERRUPTED = """

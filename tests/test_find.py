@@ -177,10 +177,10 @@ def test_pilots_that_do_not_train_are_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"total_steps": 0}, r"^total_steps must be >= 1, got 0$"),
+        ({"total_steps": 0}, r"^total_steps must be a whole number >= 1, got 0$"),
         ({"budget": 0.0}, r"^budget must allow for a sweep of 10 updates, got 0 of total_steps=1000"),
         ({"budget": -1.0}, r"^budget must allow for a sweep of 10 updates, got -1 of total_steps=1000"),
-        ({"budget": math.nan}, r"^budget must allow for a sweep of 10 updates, got nan of total_steps=1000"),
+        ({"budget": math.nan}, r"^budget must be a finite number, got nan$"),
         ({"objective": "test"}, r"^objective must be 'train', 'val' or None, got 'test'$"),
     ],
 )

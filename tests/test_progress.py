@@ -42,6 +42,19 @@ def test_it_draws_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         assert part in text
 
 
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_the_curve_fits_into_the_line(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TERM", "xterm")
+    with live("range test of lr", 100) as show:
+        show(60, 0.0123, [float(60 - i) for i in range(60)])
+    text = terminal.getvalue()
+    assert "…" not in text
+    assert "▁" in text
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_it_is_silent_where_there_is_no_terminal_or_no_wish(
     monkeypatch: pytest.MonkeyPatch, wanted: bool

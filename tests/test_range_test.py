@@ -214,6 +214,10 @@ def test_the_reason_names_the_first_loss_that_is_not_finite() -> None:
         ({"steps": 9}, r"^steps must be a whole number >= 10, got 9: a curve needs points$"),
         ({"steps": 20.0}, r"^steps must be a whole number >= 10, got 20\.0: a curve needs points$"),
         ({"repeats": 0}, r"^repeats must be a whole number >= 1, got 0$"),
+        ({"repeats": "2"}, r"^repeats must be a whole number >= 1, got '2'$"),
+        ({"batches_per_value": 1.5}, r"^batches_per_value must be a whole number >= 1, got 1\.5$"),
+        ({"seed": -1}, r"^seed must be a whole number >= 0, got -1$"),
+        ({"seed": None}, r"^seed must be a whole number >= 0, got None$"),
         ({"batches_per_value": 0}, r"^batches_per_value must be a whole number >= 1, got 0$"),
         ({"evaluations": -1}, r"^evaluations must be a whole number >= 0, got -1$"),
         ({"sweep": "log"}, r"^sweep must be 'exponential' or 'linear', got 'log'$"),
@@ -226,3 +230,14 @@ def test_bad_input_is_named_and_touches_nothing(arguments: dict[str, Any], messa
     with pytest.raises(ValueError, match=message):
         oc.range_test(trial, **arguments)
     assert trial.used == []
+
+
+def test_what_is_no_trial_is_named() -> None:
+    with pytest.raises(TypeError, match=r"^trial must be a Trial, such as onecycle\.torch\.Trial, got int$"):
+        oc.range_test(3)  # type: ignore[arg-type]
+
+
+def test_numpy_s_numbers_are_numbers() -> None:
+    numbers: dict[str, Any] = {"start": np.float32(0.5), "steps": np.int64(20), "seed": np.int64(3)}
+    curve = oc.range_test(Quadratic(), end=1.0, **numbers)
+    assert curve == oc.range_test(Quadratic(), start=0.5, end=1.0, steps=20, seed=3)

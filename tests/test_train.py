@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,6 +75,21 @@ def test_a_policy_without_end_needs_a_length() -> None:
     with pytest.raises(ValueError, match=r"^total_steps must be given for a policy without end$"):
         oc.train(Quadratic(), policy)
     assert len(oc.train(Quadratic(), policy, total_steps=7).rows) == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"total_steps": -1}, r"^total_steps must be a whole number >= 1, got -1$"),
+        ({"evaluate_every": 0}, r"^evaluate_every must be a whole number >= 1, or None, got 0$"),
+        ({"evaluate_every": 1.5}, r"^evaluate_every must be a whole number >= 1, got 1\.5$"),
+    ],
+)
+def test_bad_lengths_are_named(arguments: Any, message: str) -> None:
+    trial = Quadratic()
+    with pytest.raises(ValueError, match=message):
+        oc.train(trial, oc.one_cycle(0.1, 10), **arguments)
+    assert trial.used == []
 
 
 def test_any_function_is_a_policy() -> None:

@@ -55,12 +55,12 @@ def _run(
         f"1cycle up to {suggestion.max_lr:.2g}": policy,
         f"constant {DEFAULT_LR:g}, the default": Policy(length, constant(DEFAULT_LR)),
     }
-    histories = {
-        name: train(task.trial(seed), values, evaluate_every=per_epoch, progress=progress, title=name)
-        for name, values in runs.items()
-    }
-    for history, name in zip(histories.values(), ("metrics.csv", "baseline.csv"), strict=True):
-        history.save(out / name)
+    histories = {}
+    for (name, values), file in zip(runs.items(), ("metrics.csv", "baseline.csv"), strict=True):
+        trial = task.trial(seed)
+        history = train(trial, values, evaluate_every=per_epoch, progress=progress, title=name)
+        history.save(out / file)
+        histories[name] = history
     folder.figure("training", lambda path: _plot(histories, path))
     results = {name: _result(history) for name, history in histories.items()}
     document: dict[str, Any] = {

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
-from onecycle._policies import one_cycle
-from onecycle._range_test import range_test
+from onecycle._policies import _real, one_cycle
+from onecycle._range_test import _whole, range_test
 from onecycle._schedules import Array
 from onecycle._suggest import Suggestion
 from onecycle._train import train
@@ -90,21 +90,25 @@ def search(
     budget: float = 0.2,
     seed: int = 0,
     progress: bool = True,
-    on_curve: Any = None,
+    start: float = 1e-7,
+    end: float = 10.0,
+    on_curve: Callable[[Curve], None] | None = None,
+    on_pilot: Callable[[tuple[Pilot, ...]], None] | None = None,
 ) -> Finding:
-    """`find_lr` with its evidence; `on_curve` is called with the range test's curve once it is there."""
-    if total_steps < 1:
-        raise ValueError(f"total_steps must be >= 1, got {total_steps}")
+    """`find_lr` with its evidence, which `on_curve` and `on_pilot` are given as soon as it is there."""
+    total_steps, budget = _whole("total_steps", total_steps), _real("budget", budget)
     if objective not in (None, "train", "val"):
         raise ValueError(f"objective must be 'train', 'val' or None, got {objective!r}")
-    updates = int(budget * total_steps) if math.isfinite(budget) else 0
+    updates = int(budget * total_steps) if math.isfinite(budget * total_steps) else 0
     if updates < 10:
         raise ValueError(
             f"budget must allow for a sweep of 10 updates, got {budget:g} of total_steps={total_steps}: "
             "raise one of them, or use range_test"
         )
     steps = min(SWEEP, updates)
-    curve = range_test(trial, steps=steps, seed=seed, progress=progress, evaluations=0)
+    if objective == "val" and trial.evaluate() is None:
+        raise ValueError("objective 'val' needs a val_loader, and the trial has none")
+    curve = range_test(trial, start=start, end=end, steps=steps, seed=seed, progress=progress, evaluations=0)
     if on_curve is not None:
         on_curve(curve)
     suggestion = curve.suggest()
@@ -112,14 +116,20 @@ def search(
     if length < SHORTEST:
         return Finding(suggestion, curve, (), len(curve))
     rates = [suggestion.value * factor for factor in TRIED]
-    pilots = _run_pilots(trial, rates, length, objective, seed, progress)
-    start = statistics.median(curve.loss[:10])
+    pilots = _run_pilots(trial, rates, length, objective, seed, progress, on_pilot)
+    first = statistics.median(curve.loss[:10])
     cost = len(curve) + length * len(rates)
-    return Finding(_together(suggestion, pilots, start, total_steps), curve, pilots, cost)
+    return Finding(_together(suggestion, pilots, first, total_steps), curve, pilots, cost)
 
 
 def _run_pilots(
-    trial: Trial, rates: Sequence[float], length: int, objective: Objective | None, seed: int, progress: bool
+    trial: Trial,
+    rates: Sequence[float],
+    length: int,
+    objective: Objective | None,
+    seed: int,
+    progress: bool,
+    on_pilot: Callable[[tuple[Pilot, ...]], None] | None,
 ) -> tuple[Pilot, ...]:
     pilots = []
     with preserved(trial) as state:
@@ -129,14 +139,14 @@ def _run_pilots(
             title = f"pilot {i} of {len(rates)}, peak {rate:.2g}"
             history = train(trial, one_cycle(rate, length), progress=progress, title=title)
             loss = history.last("val_loss") if objective != "train" else None
-            if objective == "val" and loss is None:
-                raise ValueError("objective 'val' needs a val_loader, and the trial has none")
             if loss is None:
                 tail = [row["loss"] for row in history.rows[-max(length // 10, 5) :]]
                 loss = statistics.fmean(tail)
             if history.diverged or not math.isfinite(loss):
                 loss = math.inf
             pilots.append(Pilot(rate, length, loss))
+            if on_pilot is not None:
+                on_pilot(tuple(pilots))
     return tuple(pilots)
 
 

@@ -25,14 +25,19 @@ def live(title: str, total: int, wanted: bool = True) -> Iterator[Show]:
     from rich.text import Text
 
     def line(done: int, value: float, losses: Sequence[float]) -> Table:
+        counts, at = f"{done}/{total}", f"at {value:.3g}"
+        loss = f"loss {losses[-1]:.4g}" if losses else ""
+        # The curve takes what the rest leaves of the line, and a narrow terminal has no bar.
+        bar = min(20, max(console.width - 70, 0))
+        left = console.width - len(title) - bar - len(counts) - len(at) - len(loss) - 6
         row = Table.grid(padding=(0, 1))
         row.add_row(
             Text(title, style="bold"),
-            ProgressBar(total=total, completed=done, width=20),
-            Text(f"{done}/{total}", style="dim"),
-            Text(f"at {value:.3g}"),
-            Text(f"loss {losses[-1]:.4g}" if losses else ""),
-            Text(sparkline(losses), style="cyan"),
+            ProgressBar(total=total, completed=done, width=bar) if bar else "",
+            Text(counts, style="dim"),
+            Text(at),
+            Text(loss),
+            Text(sparkline(losses, max(left, 8)), style="cyan"),
         )
         return row
 
@@ -45,7 +50,7 @@ def sparkline(losses: Sequence[float], width: int = 32) -> str:
     """The curve in one line of `width` characters, means of equal parts; a loss not finite is a gap."""
     if not losses:
         return ""
-    width = min(width, len(losses))
+    width = min(width, 32, len(losses))
     edges = [len(losses) * i // width for i in range(width + 1)]
     means = [sum(losses[a:b]) / (b - a) for a, b in pairwise(edges)]
     finite = [mean for mean in means if math.isfinite(mean)]

@@ -66,15 +66,14 @@ def range_test(
     Raises:
         ValueError: an argument is out of its range; the message names it.
     """
+    if not isinstance(trial, Trial):
+        raise TypeError(f"trial must be a Trial, such as onecycle.torch.Trial, got {type(trial).__name__}")
     count = 100 if steps is None else steps
     schedule = _sweep(start, end, count, sweep, hyper)
-    for name, value, least in (
-        ("repeats", repeats, 1),
-        ("batches_per_value", batches_per_value, 1),
-        ("evaluations", evaluations, 0),
-    ):
-        if value < least:
-            raise ValueError(f"{name} must be a whole number >= {least}, got {value}")
+    count, repeats = int(schedule.steps[-1]) + 1, _whole("repeats", repeats)
+    batches_per_value = _whole("batches_per_value", batches_per_value)
+    evaluations = _whole("evaluations", evaluations, least=0)
+    seed = _whole("seed", seed, least=0)
     total = count * batches_per_value
     every = max(total // evaluations, 1) if evaluations else 0
     sweeps: list[_Sweep] = []
@@ -95,8 +94,8 @@ def range_test(
         hyper=hyper,
         sweep=sweep,
         settings={
-            "start": start,
-            "end": end,
+            "start": float(schedule.values[0]),
+            "end": float(schedule.values[-1]),
             "steps": count,
             "repeats": repeats,
             "seed": seed,
@@ -195,9 +194,7 @@ class Stop:
 
 
 def _sweep(start: float, end: float, steps: int, sweep: str, hyper: str) -> Piecewise:
-    for name, value in (("start", start), ("end", end)):
-        if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+    start, end = _value("start", start), _value("end", end)
     if hyper not in ("lr", "momentum", "weight_decay"):
         raise ValueError(f"hyper must be 'lr', 'momentum' or 'weight_decay', got {hyper!r}")
     if sweep not in ("exponential", "linear"):
@@ -208,6 +205,21 @@ def _sweep(start: float, end: float, steps: int, sweep: str, hyper: str) -> Piec
         raise ValueError(f"end must be below 1 for momentum, got {end:g}: try start=0.5, end=0.99")
     if sweep == "exponential" and start == 0:
         raise ValueError("start must be > 0 for an exponential sweep, got 0: use sweep='linear'")
-    if not (isinstance(steps, int) and steps >= 10):
-        raise ValueError(f"steps must be a whole number >= 10, got {steps!r}: a curve needs points")
+    try:
+        steps = _whole("steps", steps, least=10)
+    except ValueError as error:
+        raise ValueError(f"{error}: a curve needs points") from None
     return (exponential if sweep == "exponential" else linear)(start, end, steps - 1)
+
+
+def _value(name: str, value: object) -> float:
+    number = float(value) if isinstance(value, (int, float, np.number)) else math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
+    return number
+
+
+def _whole(name: str, value: object, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+    return int(value)

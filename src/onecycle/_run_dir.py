@@ -13,6 +13,8 @@ from onecycle._files import encode, write_file
 from onecycle._range_test import versions
 from onecycle._recipe import Recipe
 
+RESULTS = ("recipe.toml", "metrics.csv", "baseline.csv", "curves/*.json", "figures/*.png")
+
 
 class RunDir:
     """Files of one command's run under one folder, each written whole or not at all.
@@ -24,9 +26,13 @@ class RunDir:
         path: the folder, made if absent; None: keep nothing.
         command: name of the command.
         settings: what it was called with.
+        keep: whether an earlier run's results stay, because this one goes on with it; else they are
+            removed, so that none of them passes for this run's.
     """
 
-    def __init__(self, path: Path | None, command: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, path: Path | None, command: str, settings: Mapping[str, Any], keep: bool = False
+    ) -> None:
         self.path = path
         self._run: dict[str, Any] = {
             "format": "onecycle.run",
@@ -36,6 +42,10 @@ class RunDir:
         }
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
+            if not keep and (path / "run.json").is_file():
+                for pattern in RESULTS:
+                    for old in path.glob(pattern):
+                        old.unlink()
         self.finish("running")
 
     def __enter__(self) -> RunDir:

@@ -6,12 +6,16 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
+import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +25,7 @@ from onecycle._errors import Inconclusive
 
 if TYPE_CHECKING:
     from onecycle._curve import Curve
+    from onecycle._find import Pilot
     from onecycle._policies import Policy
     from onecycle._recipe import Recipe
     from onecycle._suggest import Suggestion
@@ -39,21 +44,20 @@ class Diverged(click.ClickException):
 
 
 class Session:
-    """How the present command was called, for what its ending prints."""
+    """How the present command was called, and what it has to say in the end."""
 
-    def __init__(self) -> None:
-        self.json = False
+    def __init__(self, json_: bool = False) -> None:
+        self.json = json_
         self.debug = False
-        self.seed = 0
+        self.seed: int = 0
+        self.seed_given = False
         self.kept = ""  # said after an interrupt: what was kept and how to go on
+        self.document: dict[str, Any] | None = None
 
     def print(self, document: dict[str, Any], *lines: str) -> None:
-        """Print the JSON document, or the lines, whichever was asked for."""
-        if self.json:
-            from onecycle._files import encode
-
-            click.echo(json.dumps(encode(document), allow_nan=False))
-        else:
+        """Print the lines, or keep the JSON document for the end, whichever was asked for."""
+        self.document = document
+        if not self.json:
             click.echo("\n".join(lines))
 
 
@@ -61,50 +65,107 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; exits with 0, 1 for an honest no, 2 for bad use, 130 where interrupted."""
     # An idle OpenMP thread that spins slows a small net many times over where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # A scheduler ends a job with SIGTERM: end as Ctrl-C does, with all finished work kept.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    session = Session()
+    session = Session("--json" in (sys.argv if arguments is None else arguments))
+    with _first_signal_only(), _standard_output_kept(session.json):
+        status = _run(session, arguments)
+    if session.json and session.document is not None:
+        from onecycle._files import encode
+
+        try:
+            print(json.dumps(encode(session.document), allow_nan=False), flush=True)
+        except OSError as error:
+            click.echo(f"onecycle: standard output cannot be written: {error}", err=True)
+            status = 2
+    sys.exit(status)
+
+
+def _run(session: Session, arguments: list[str] | None) -> int:
     try:
-        status = cli.main(arguments, "onecycle", standalone_mode=False, obj=session)
+        status: int | None = cli.main(arguments, "onecycle", standalone_mode=False, obj=session)
     except (KeyboardInterrupt, click.Abort):
-        status = _end(session, 130, "interrupted", f"interrupted{session.kept}")
+        return _end(session, 130, "interrupted", f"interrupted{session.kept}")
     except Inconclusive as refusal:
-        status = _end(session, 1, "inconclusive", f"no suggestion: {refusal.reason}")
+        return _end(session, 1, "inconclusive", f"no suggestion: {refusal.reason}")
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "onecycle"
-        status = _end(session, 2, "error", f"{error.format_message().rstrip('.')}; see `{where} --help`")
+        return _end(session, 2, "error", f"{error.format_message().rstrip('.')}; see `{where} --help`")
     except Diverged as error:
-        status = _end(session, error.exit_code, "diverged", error.message)
+        return _end(session, error.exit_code, "diverged", error.message)
     except click.ClickException as error:
-        status = _end(session, 2, "error", error.format_message())
+        return _end(session, 2, "error", error.format_message())
+    except SystemExit as error:
+        return _end(session, 2, "error", f"the task called sys.exit({error.code!r}) while it ran")
     except Exception as error:  # noqa: BLE001 - the user gets one line, and the rest with --debug
         if session.debug:
             traceback.print_exc()
-        status = _end(session, 2, "error", _one_line(error))
-    sys.exit(status or 0)
+        return _end(session, 2, "error", _one_line(error))
+    return status or 0
 
 
 def _end(session: Session, status: int, name: str, text: str) -> int:
-    if session.json:
-        click.echo(json.dumps({"status": name, "reason": text}))
+    session.document = {"status": name, "reason": text}
     click.echo(f"onecycle: {text}", err=True)
     return status
 
 
+@contextmanager
+def _first_signal_only() -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the command, and no other disturb how it is ended."""
+    seen = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        if not seen:
+            seen = True
+            signal.default_int_handler(number, frame)
+
+    # A job that ignores Ctrl-C, as one in the background of a script does, goes on ignoring it.
+    heeded = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = [(number, signal.signal(number, interrupt)) for number in heeded]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _standard_output_kept(for_json: bool) -> Iterator[None]:
+    """Send what a task prints, and its workers and libraries do, to standard error instead."""
+    if not for_json:
+        yield
+        return
+    sys.stdout.flush()
+    with suppress(OSError):
+        ours = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(ours, 1)
+        os.close(ours)
+
+
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return (
-        text
-        if isinstance(error, (ValueError, TypeError, OSError, ImportError))
-        else f"{type(error).__name__}: {text}"
-    )
+    if isinstance(error, (ValueError, TypeError, OSError, ImportError)):
+        return text
+    return f"{type(error).__name__}: {text}; --debug shows where"
 
 
 def common(command: F) -> F:
     """Options of every command; their values are the session's."""
 
     def note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-        setattr(context.find_object(Session), str(parameter.name), value)
+        session = context.ensure_object(Session)
+        if parameter.name == "seed":
+            session.seed_given = value is not None
+            value = value or 0
+        setattr(session, str(parameter.name), value)
 
     for flag, text in (
         ("--debug", "Show the traceback of an error."),
@@ -112,7 +173,7 @@ def common(command: F) -> F:
     ):
         option = click.option(flag, is_flag=True, is_eager=True, expose_value=False, callback=note, help=text)
         command = option(command)
-    seed = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, expose_value=False,
+    seed = click.option("--seed", type=click.IntRange(0, 2**32 - 1), show_default="0", expose_value=False,
                         callback=note, help="Of every random choice.")  # fmt: skip
     return seed(command)
 
@@ -176,6 +237,8 @@ def demo(session: Session, out: Path, epochs: int, quiet: bool) -> None:
 @steps_option
 @click.option("--budget", type=float, default=0.2, show_default=True,
               help="Share of the training's length that may be spent.")  # fmt: skip
+@click.option("--start", type=float, default=1e-7, show_default=True, help="First rate of the sweep.")
+@click.option("--end", type=float, default=10.0, show_default=True, help="Last rate of the sweep.")
 @click.option("--objective", type=click.Choice(["train", "val"]),
               help="Loss to judge pilots by; default: val where the task has validation data.")  # fmt: skip
 @out_option
@@ -188,6 +251,8 @@ def find(
     epochs: float | None,
     steps: int | None,
     budget: float,
+    start: float,
+    end: float,
     objective: Any,
     out: Path | None,
     quiet: bool,
@@ -208,6 +273,9 @@ def find(
             folder.curve("lr", curve)
             session.kept = f"; the range test is kept in {out}" if out is not None else ""
 
+        def keep_pilots(pilots: Sequence[Pilot]) -> None:
+            folder.finish("running", pilots=[dataclasses.asdict(pilot) for pilot in pilots])
+
         found = search(
             trial,
             total_steps=length,
@@ -215,7 +283,10 @@ def find(
             budget=budget,
             seed=session.seed,
             progress=not quiet,
+            start=start,
+            end=end,
             on_curve=keep,
+            on_pilot=keep_pilots,
         )
         pilots = [dataclasses.asdict(pilot) for pilot in found.pilots]
         folder.recipe(_recipe(job, found.suggestion, length, session.seed, cost=found.cost, pilots=pilots))
@@ -229,7 +300,8 @@ def find(
         folder.finish("done", **document)
     lines = [*_in_words(found.suggestion), f"cost: {found.cost} updates, for a training of {length}"]
     if out is not None:
-        lines += [f"train with it: onecycle train {task} --recipe {out / 'recipe.toml'}"]
+        recipe = shlex.quote(str(out / "recipe.toml"))
+        lines += [f"train with it: onecycle train {shlex.quote(task)} --recipe {recipe}"]
     session.print({"status": "done", **document}, *lines)
 
 
@@ -283,6 +355,8 @@ def _prepare(reference: str, seed: int, epochs: float | None, steps: int | None,
 
 
 def _updates(job: Task, trial: Any, epochs: float | None) -> int:
+    if epochs is not None and not math.isfinite(epochs):
+        raise click.UsageError(f"--epochs must be a finite number, got {epochs}")
     per_epoch: int | None = getattr(trial, "steps_per_epoch", None)
     if per_epoch is None:
         raise ValueError(f"task {job.name} does not say how many steps an epoch has: give --steps")
@@ -330,12 +404,16 @@ def train(
     )
     policy = recipe.policy(length)
     history, start = History(), 0
-    if resume:
-        assert out is not None
-        start = _resume(trial, out)
+    checkpoint = None if out is None else out / "checkpoint.safetensors"
+    if resume and out is not None:
+        start = _resume(session, trial, out, length)
         history = History.load(out / "metrics.csv").until(start)
+    elif checkpoint is not None and checkpoint.exists():
+        raise click.UsageError(
+            f"--out {out} holds a run already: go on with it by --resume, or name another folder"
+        )
     settings = {"task": task, "seed": session.seed, "total_steps": length, "recipe": str(recipe_file)}
-    with RunDir(out, "train", settings) as folder:
+    with RunDir(out, "train", settings, keep=resume) as folder:
 
         def keep(record: History) -> None:
             if out is None:
@@ -344,7 +422,7 @@ def train(
             record.save(out / "metrics.csv")
             if hasattr(trial, "write"):
                 note = {"step": step, "total_steps": length, "seed": session.seed}
-                trial.write(out / "checkpoint.safetensors", note)
+                trial.write(checkpoint, note)
                 write_file(out / "checkpoint.json", json.dumps(note) + "\n")
                 session.kept = f"; kept up to step {step} of {length} in {out}: go on with --resume"
 
@@ -358,7 +436,7 @@ def train(
             progress=not quiet,
             title=f"training {task}",
         )
-        results = {name: history.last(name) for name in ("loss", "val_loss", *getattr(trial, "metrics", {}))}
+        results = {name: history.last(name) for name in ("loss", "val_loss", *history.metrics)}
         document = {"task": task, "total_steps": length, **results}
         if history.diverged and out is not None:
             history.save(out / "metrics.csv")
@@ -375,12 +453,18 @@ def train(
     )
 
 
-def _resume(trial: Any, out: Path) -> int:
+def _resume(session: Session, trial: Any, out: Path, length: int) -> int:
     """Restore the trial from its checkpoint; the updates that it had completed."""
-    checkpoint = out / "checkpoint.safetensors"
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"checkpoint {checkpoint} does not exist: train without --resume first")
-    return int(trial.read(checkpoint)["step"])
+    for name in ("checkpoint.safetensors", "metrics.csv"):
+        if not (out / name).is_file():
+            raise FileNotFoundError(f"{out / name} does not exist: train without --resume first")
+    note = trial.read(out / "checkpoint.safetensors")
+    if session.seed_given and session.seed != note["seed"]:
+        raise click.UsageError(f"--seed {session.seed} cannot go on with a run of seed {note['seed']}")
+    session.seed = note["seed"]
+    if note["step"] > length:
+        raise click.UsageError(f"the run in {out} is at step {note['step']}, past the {length} asked for")
+    return int(note["step"])
 
 
 # suggest ---------------------------------------------------------------------------------------------
@@ -407,11 +491,17 @@ def suggest(
     from onecycle._curve import Curve
 
     curve = Curve.from_csv(file, value=value, loss=loss) if value or loss else Curve.read(file)
+    found: Suggestion | Inconclusive
     try:
         found = curve.suggest(rule)
-    finally:
-        if plot is not None:
-            curve.plot(plot)
+    except Inconclusive as refusal:
+        found = refusal
+    if plot is not None:
+        from onecycle.plot import plot_curve
+
+        plot_curve(curve, plot, suggestion=found)
+    if isinstance(found, Inconclusive):
+        raise found
     document = {"status": "done", **_in_json(found), "points": len(curve)}
     session.print(document, *_in_words(found))
 
@@ -527,13 +617,16 @@ def tasks(session: Session) -> None:
 
 @cli.command(epilog=examples("completion bash >> ~/.bashrc"))
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+@common
+@click.pass_obj
+def completion(session: Session, shell: str) -> None:
     """Print the script that completes commands and options in SHELL."""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "onecycle", "_ONECYCLE_COMPLETE").source())
+    script = kind(cli, {}, "onecycle", "_ONECYCLE_COMPLETE").source()
+    session.print({"status": "done", "script": script}, script)
 
 
 if __name__ == "__main__":

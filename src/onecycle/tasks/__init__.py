@@ -43,6 +43,8 @@ class Task:
         given = {name: value for name, value in settings.items() if value is not None}
         try:
             trial = self.build(seed=seed, **given)
+        except SystemExit as error:
+            raise ValueError(f"task {self.name} called sys.exit({error.code!r})") from error
         except Exception as error:
             raise ValueError(f"task {self.name} raised {type(error).__name__}: {error}") from error
         if not isinstance(trial, Trial):
@@ -88,6 +90,11 @@ def resolve(reference: str) -> Task:
             )
     except (FileNotFoundError, ValueError):
         raise
+    except SystemExit as error:
+        raise ValueError(
+            f"task {reference} called sys.exit({error.code!r}) on import: put that below "
+            "if __name__ == '__main__'"
+        ) from error
     except Exception as error:
         raise ValueError(f"task {reference} raised {type(error).__name__} on import: {error}") from error
     return _task(reference, module, function)
