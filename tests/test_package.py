@@ -13,7 +13,19 @@ import pytest
 import onecycle
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"click", "jax", "keras", "lightning", "matplotlib", "numpy", "rich", "sklearn", "torch"}
+HEAVY = {
+    "accelerate",
+    "click",
+    "jax",
+    "keras",
+    "lightning",
+    "matplotlib",
+    "numpy",
+    "rich",
+    "sklearn",
+    "torch",
+    "transformers",
+}
 
 
 def python(code: str) -> str:
