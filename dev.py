@@ -21,6 +21,7 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "dev-stamp"
 LOCK = ROOT / "requirements.lock"
+KINDS = ("demo", "dev", "frameworks")  # each holds all that the one before it has
 INPUTS = ("dev.py", "pyproject.toml", "requirements.lock", "src/onecycle/__init__.py")
 
 
@@ -32,6 +33,7 @@ def main() -> int:
         "setup": "set up .venv with all that the other commands need",
         "demo": "run `onecycle demo`, with its options",
         "test": "run every check; with arguments, pytest alone, with these",
+        "frameworks": "run the tests of all frameworks (Lightning, Keras, JAX, …), which are installed first",
         "lock": "renew requirements.lock",
     }.items():
         commands.add_parser(name, help=text, add_help=False)
@@ -40,19 +42,21 @@ def main() -> int:
     if arguments.command == "demo":
         setup("demo")
         return call("onecycle", "demo", *rest)
-    setup("dev")
+    setup("frameworks" if arguments.command == "frameworks" else "dev")
     if arguments.command == "test":
         return test(rest)
+    if arguments.command == "frameworks":
+        return test(["tests/frameworks", "tests/test_docs.py", *rest])
     if arguments.command == "lock":
         return lock()
     return 0
 
 
 def setup(kind: str) -> None:
-    """Make .venv hold the package with the demo's extras and, for kind "dev", the developer's tools."""
+    """Make .venv hold the package with the demo's extras, then the developer's tools, then all frameworks."""
     digest = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in INPUTS)).hexdigest()
     stamp = STAMP.read_text() if STAMP.exists() and PYTHON.exists() else ""
-    if stamp in (f"dev {digest}", f"{kind} {digest}"):
+    if stamp in [f"{there} {digest}" for there in KINDS[KINDS.index(kind) :]]:
         return
     if not PYTHON.exists() or call(PYTHON, "-m", "pip", "--version", stdout=subprocess.DEVNULL):
         say("creating .venv")
@@ -62,8 +66,9 @@ def setup(kind: str) -> None:
     say("installing into .venv; the first time this takes some minutes")
     STAMP.unlink(missing_ok=True)
     pip = (PYTHON, "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check")
-    groups = ("--group", "dev") if kind == "dev" else ()
-    if call(*pip, "pip>=25.1") or call(*pip, "-c", LOCK, "-e", ".[demo]", *groups):
+    groups = () if kind == "demo" else ("--group", "dev")
+    extras = "demo,frameworks" if kind == "frameworks" else "demo"
+    if call(*pip, "pip>=25.1") or call(*pip, "-c", LOCK, "-e", f".[{extras}]", *groups):
         fail("the installation failed; pip's message above says why")
     STAMP.write_text(f"{kind} {digest}")
 

@@ -14,6 +14,7 @@ html_theme = "furo"
 html_title = f"onecycle {release}"
 html_copy_source = False
 
+autodoc_mock_imports = ["ignite", "lightning", "skorch"]  # none is needed to build these pages
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

@@ -19,6 +19,7 @@ from onecycle._curve import Curve
 from onecycle._files import read_text, write_document, write_file
 from onecycle._logs import find_column, fold
 from onecycle._smooth import CELLS, despike, smooth
+from onecycle._suggest import anchors
 
 SMITH = Path(__file__).parents[2] / "shared" / "data" / "smith"
 NAN, INF = math.nan, math.inf
@@ -531,7 +532,7 @@ def reference(x: Any, y: Any, at: Any, widths: Any) -> Any:
 
 def test_smoothing_is_local_linear_regression() -> None:
     x = np.linspace(-4, 0, 201)
-    y = -np.sin(2 * x)
+    y = (x + 1.5) ** 2
     value, loss = Curve(10**x, y).smooth(width=0.1)
     assert value[0] == pytest.approx(1e-4)
     assert value[-1] == pytest.approx(1)
@@ -599,14 +600,49 @@ def test_a_repeat_ends_at_its_first_non_finite_loss() -> None:
     assert smooth(Curve([0.5], [NAN])).lost == 0.5
 
 
+def anchors_of(x: Any, y: Any) -> Any:
+    return anchors(Curve(x, y))
+
+
 def test_single_outliers_vanish() -> None:
     x = np.geomspace(1e-6, 1, 100)
     y = 2 - np.tanh(np.log10(x) + 3)
     plain = Curve(x, y).smooth()[1]
-    for at in (0, 1, 2, 37, 50, 97, 98, 99):
+    for at in (0, 1, 2, 37, 50, 97, 98):  # in the last loss it is an explosion
         spiked = y.copy()
         spiked[at] += 1e4
         assert Curve(x, spiked).smooth()[1] == pytest.approx(plain, abs=0.03), at
+
+
+def test_a_fall_that_was_lost_again_does_not_come_back() -> None:
+    # A catapult: two losses back at the start, then a floor as low as before. The later floor is no reading.
+    x = np.geomspace(1e-4, 1e2, 61)
+    y = np.where(x < 1e-3, 1.0, np.where(x < 1, 0.2, 0.1))
+    plain = anchors_of(x, y)
+    assert plain.minimum > 1
+    assert plain.divergence is None
+    y[40:42] = 0.99
+    seen = anchors_of(x, y)
+    assert seen.minimum < 1
+    assert seen.divergence == pytest.approx(1, rel=0.5)
+    # One alone is an outlier, and two before the fall are noise.
+    y[41] = 0.1
+    outlier = anchors_of(x, y)
+    assert outlier.minimum > 1
+    assert outlier.divergence is None
+    y[40], y[3:5] = 0.1, 1.05
+    assert anchors_of(x, y).divergence is None
+
+
+def test_a_loss_back_at_the_start_is_told_from_noise() -> None:
+    # A fall of three times the noise: losses must be three times the noise above the start.
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1e-4, 1e2, 400)
+    y = np.where(x < 1e-2, 0.3, 0.0) + 0.1 * rng.normal(size=400)
+    y[300:302] = 0.5
+    assert anchors_of(x, y).divergence is None
+    y[300:302] = 1.0
+    assert anchors_of(x, y).divergence is not None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 import onecycle as oc
 from fakes import Quadratic, same
-from onecycle._find import PILOTS, SHORTEST, SWEEP, Pilot, _read_pilots, search
+from onecycle._find import SHORTEST, SWEEP, TRIED, Pilot, _together, search
 
 
 def test_a_small_budget_is_all_sweep() -> None:
@@ -22,9 +22,10 @@ def test_a_small_budget_is_all_sweep() -> None:
 def test_pilots_run_half_a_decade_apart_within_the_budget() -> None:
     trial = Quadratic(noise=0.01)
     found = search(trial, total_steps=10_000, budget=0.1)
-    assert len(found.pilots) == PILOTS
+    assert len(found.pilots) == len(TRIED)
     rates = [pilot.max_lr for pilot in found.pilots]
     assert [math.log10(a / b) for a, b in pairwise(rates)] == pytest.approx([0.5] * 3)
+    assert rates[1] == found.curve.suggest().max_lr
     assert found.cost == len(trial.used) <= 1000
     assert found.cost > 950
     assert found.suggestion.rule == "pilots"
@@ -109,43 +110,60 @@ def test_a_flat_curve_is_refused() -> None:
 
 
 def test_pilots_are_run_only_where_they_are_long_enough_to_tell() -> None:
-    least = SWEEP + PILOTS * SHORTEST
+    least = SWEEP + len(TRIED) * SHORTEST
     assert search(Quadratic(noise=0.01), total_steps=least, budget=1.0).pilots
     assert not search(Quadratic(noise=0.01), total_steps=least // 2, budget=1.0).pilots
+
+
+READ = oc.Suggestion(0.1, 0.03, 0.4, "onecycle", "")
+BELOW = 10**-0.25  # of what pilots do best with
 
 
 def pilots(*losses: float) -> tuple[Pilot, ...]:
     return tuple(Pilot(10 ** (-0.5 * i), 100, loss) for i, loss in enumerate(losses))
 
 
+def tried(*losses: float, start: float = 2.0) -> float:
+    """What the pilots did best with, as the suggestion tells."""
+    return _together(READ, pilots(*losses), start, 1000).max_lr ** 2 / READ.max_lr / BELOW
+
+
+def test_the_answer_is_the_middle_of_what_was_read_and_what_was_tried() -> None:
+    suggestion = _together(READ, pilots(0.4, 0.3, 0.2, 0.1), 2.0, 1000)
+    assert suggestion.max_lr == pytest.approx((0.1 * 10**-1.5 * 10**-0.25) ** 0.5)
+    assert suggestion.low == pytest.approx(0.03 * suggestion.max_lr / 0.1)
+    assert suggestion.high == pytest.approx(0.4 * suggestion.max_lr / 0.1)
+    higher = _together(READ, pilots(0.1, 0.2, 0.3, 0.4), 2.0, 1000)
+    assert higher.max_lr == pytest.approx((0.1 * 1 * 10**-0.25) ** 0.5)
+    assert higher.high == pytest.approx(0.4)  # never beyond what the range test allows
+    assert higher.low == pytest.approx(0.03 * higher.max_lr / 0.1)
+
+
 def test_the_vertex_of_the_parabola_is_read() -> None:
     # loss = (log10 lr + 0.6)**2 at log10 lr = 0, -0.5, -1, -1.5: its least is at -0.6
     losses = [(-0.5 * i + 0.6) ** 2 for i in range(4)]
-    suggestion = _read_pilots(pilots(*losses), 10.0, 1000)
-    assert math.log10(suggestion.max_lr) == pytest.approx(-0.6)
+    assert math.log10(tried(*losses, start=10.0)) == pytest.approx(-0.6)
+
+
+def test_a_vertex_lies_within_half_a_step_of_the_best() -> None:
+    assert math.log10(tried(0.1, 0.1, 1.9, 1.9)) == pytest.approx(-0.25)
+    assert math.log10(tried(0.2, 0.1, 1.9, 1.9)) == pytest.approx(-0.5 + 0.85 / 3.8)
+    assert math.log10(tried(0.10001, 0.1, 0.10001, 0.5)) == pytest.approx(-0.5)
 
 
 def test_an_edge_is_taken_as_it_is() -> None:
-    assert _read_pilots(pilots(0.1, 0.2, 0.3, 0.4), 2.0, 1000).max_lr == pytest.approx(1.0)
-    assert _read_pilots(pilots(0.4, 0.3, 0.2, 0.1), 2.0, 1000).max_lr == pytest.approx(10**-1.5)
+    assert tried(0.1, 0.2, 0.3, 0.4) == pytest.approx(1.0)
+    assert tried(0.4, 0.3, 0.2, 0.1) == pytest.approx(10**-1.5)
 
 
 def test_diverged_pilots_are_left_out() -> None:
-    suggestion = _read_pilots(pilots(math.inf, math.inf, 0.2, 0.3), 2.0, 1000)
-    assert suggestion.max_lr == pytest.approx(0.1)
-
-
-def test_the_interval_holds_every_rate_that_is_nearly_as_good() -> None:
-    # within 5 % of the fall from 2.0 to 0.10, so up to 0.195
-    suggestion = _read_pilots(pilots(0.19, 0.10, 0.18, 0.3), 2.0, 1000)
-    assert suggestion.low == pytest.approx(0.1)
-    assert suggestion.high == pytest.approx(1.0)
+    assert tried(math.inf, math.inf, 0.2, 0.3) == pytest.approx(0.1)
 
 
 def test_the_reason_says_what_was_tried() -> None:
-    assert _read_pilots(pilots(0.1, 0.2, 0.3, 0.4), 2.0, 1000).reason == (
-        "of 4 1cycle pilots of 100 updates, 10% of the length, the one at 1 ended lowest, "
-        "with loss 0.1 from 2"
+    assert _together(READ, pilots(0.1, 0.2, 0.3, 0.4), 2.0, 1000).reason == (
+        "the range test suggests 0.1, and of 4 1cycle pilots of 100 updates, 10% of the length, the one at 1 "
+        "ended lowest, with loss 0.1 from 2: their middle, a little below for the length"
     )
 
 
@@ -153,7 +171,7 @@ def test_pilots_that_do_not_train_are_refused() -> None:
     message = r"^none of 4 pilots of 100 updates ended below the loss it began with, 2: give a larger budget"
     for losses in ([2.0, 2.1, 2.2, 2.3], [math.inf] * 4):
         with pytest.raises(oc.Inconclusive, match=message):
-            _read_pilots(pilots(*losses), 2.0, 1000)
+            _together(READ, pilots(*losses), 2.0, 1000)
 
 
 @pytest.mark.parametrize(

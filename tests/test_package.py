@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = {
     "accelerate",
     "click",
+    "ignite",
     "jax",
     "keras",
     "lightning",
@@ -23,6 +24,7 @@ HEAVY = {
     "numpy",
     "rich",
     "sklearn",
+    "skorch",
     "torch",
     "transformers",
 }

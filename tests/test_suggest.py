@@ -112,7 +112,7 @@ def test_an_explosion_in_the_last_loss_is_a_divergence() -> None:
     x = X[X < 0.3]
     loss = bowl(x)
     seen = anchors(Curve(x, np.r_[loss[:-1], 1e6]))
-    assert seen.divergence == x[-1]
+    assert seen.divergence == pytest.approx(x[-1], rel=0.05)
     assert seen.falling is False
     assert anchors(Curve(x, loss)).falling is True
 
@@ -188,16 +188,16 @@ def test_pure_noise_has_no_minimum() -> None:
 
 # Suggestion -----------------------------------------------------------------------------------------
 
-GOOD = Suggestion(0.32, 0.126, 0.6, "anchors", "because of 3")
+GOOD = Suggestion(0.32, 0.126, 0.6, "onecycle", "because of 3")
 
 
 def test_suggestion() -> None:
     assert GOOD.max_lr == 0.32
     assert float(GOOD) == 0.32
     assert (GOOD.use, GOOD.hyper) == ("one_cycle", "lr")
-    assert str(GOOD) == "max_lr 0.32 (0.126 to 0.6), rule anchors: because of 3"
+    assert str(GOOD) == "max_lr 0.32 (0.126 to 0.6), rule onecycle: because of 3"
     momentum = replace(GOOD, hyper="momentum")
-    assert str(momentum) == "momentum 0.32 (0.126 to 0.6), rule anchors: because of 3"
+    assert str(momentum) == "momentum 0.32 (0.126 to 0.6), rule onecycle: because of 3"
     with pytest.raises(AttributeError, match=r"for momentum, not lr; it is in suggestion\.value"):
         momentum.max_lr  # noqa: B018
 
@@ -218,7 +218,7 @@ def test_ends_may_be_the_value() -> None:
 def test_suggestion_json() -> None:
     assert json.loads(GOOD.to_json()) == {
         "format": "onecycle.suggestion", "version": 1, "value": 0.32, "low": 0.126, "high": 0.6,
-        "rule": "anchors", "reason": "because of 3", "use": "one_cycle", "hyper": "lr",
+        "rule": "onecycle", "reason": "because of 3", "use": "one_cycle", "hyper": "lr",
     }  # fmt: skip
     assert Suggestion.from_json(GOOD.to_json()) == GOOD
     assert Suggestion.from_json(replace(GOOD, use="constant", hyper="momentum").to_json()).use == "constant"
@@ -250,56 +250,96 @@ def test_suggestion_json_names_what_is_wrong(change: Any, message: str) -> None:
 # The default rule -----------------------------------------------------------------------------------
 
 
-def test_the_default_rule_is_the_middle_of_three_readings() -> None:
+def test_the_default_rule_is_a_share_of_the_rate_with_the_least_loss() -> None:
     curve = Curve(X, bowl())
     seen, steepest, minimum = read(curve)
     assert (steepest, minimum) == (seen.steepest, seen.minimum)
-    assert seen.divergence is not None
-    readings = [minimum, minimum / 2, math.sqrt(steepest * minimum)]
-    assert seen.divergence / 4 > minimum
     suggestion = curve.suggest()
-    assert suggestion.value == pytest.approx(minimum / 2)
-    assert (suggestion.low, suggestion.high) == pytest.approx((readings[2], minimum))
-    assert (suggestion.rule, suggestion.use, suggestion.hyper) == ("anchors", "one_cycle", "lr")
+    assert suggestion.value == pytest.approx(0.4 * minimum)
+    assert suggestion.low == pytest.approx(0.4 * minimum / 10**0.5)
+    assert suggestion.high == pytest.approx(0.4 * minimum * 10**0.6)
+    assert (suggestion.rule, suggestion.use, suggestion.hyper) == ("onecycle", "one_cycle", "lr")
     assert suggestion.reason == (
         f"the loss falls from 2.3 to {seen.best:.3g}, fastest at {steepest:.3g}, is least at {minimum:.3g} "
-        f"and has diverged at {seen.divergence:.3g}; the middle of divergence/4 {minimum:.3g}, "
-        f"argmin/2 {minimum / 2:.3g}, midway {readings[2]:.3g}"
+        f"and has diverged at {seen.divergence:.3g}; 1cycle does best at about 0.4 of the rate with the "
+        "least loss"
     )
-    assert curve.suggest("anchors") == suggestion
+    assert curve.suggest("onecycle") == suggestion
 
 
-def test_without_a_divergence_it_is_the_geometric_mean_of_two() -> None:
-    curve = Curve(X, bowl(rise=11))
-    _, steepest, minimum = read(curve)
+def test_the_interval_ends_where_the_loss_has_diverged() -> None:
+    # A narrow valley: divergence just past the minimum.
+    x = np.geomspace(0.1, 10, 4000)
+    curve = Curve(x, np.where(np.abs(np.log10(x)) < 0.2, np.abs(np.log10(x)) / 0.2, 1))
+    seen, _, minimum = read(curve)
+    assert seen.divergence is not None
+    assert minimum == pytest.approx(1, rel=0.02)
     suggestion = curve.suggest()
-    midway = math.sqrt(steepest * minimum)
-    assert suggestion.value == pytest.approx(math.sqrt(minimum / 2 * midway))
-    assert suggestion.low == pytest.approx(midway)
-    assert suggestion.high == pytest.approx(minimum / 2)
-    assert "and never diverges; the middle of argmin/2" in suggestion.reason
+    assert suggestion.value == pytest.approx(0.4 * minimum)
+    assert suggestion.high == seen.divergence < 0.4 * minimum * 10**0.6
+
+
+def test_without_a_divergence_the_interval_has_its_full_reach() -> None:
+    curve = Curve(X, bowl(rise=11))
+    suggestion = curve.suggest()
+    assert suggestion.high == pytest.approx(suggestion.value * 10**0.6)
+    assert "and never diverges; 1cycle" in suggestion.reason
     with pytest.raises(
         Inconclusive, match="the loss never diverged, so rule 'divergence/4' has nothing to read: sweep"
     ):
         curve.suggest("divergence/4")
 
 
-def test_the_interval_is_at_least_a_factor_of_two_wide_but_never_beyond_the_minimum() -> None:
-    # A narrow valley: steepest just below the minimum, divergence just past it.
-    x = np.geomspace(0.1, 10, 4000)
-    loss = np.where(np.abs(np.log10(x)) < 0.2, np.abs(np.log10(x)) / 0.2, 1)
-    curve = Curve(x, loss)
-    seen, steepest, minimum = read(curve)
-    assert seen.divergence is not None
-    assert minimum == pytest.approx(1, rel=0.02)
-    suggestion = curve.suggest()
-    value = sorted([seen.divergence / 4, minimum / 2, math.sqrt(steepest * minimum)])[1]
-    assert suggestion.value == pytest.approx(value)
-    assert suggestion.high == pytest.approx(math.sqrt(steepest * minimum))
-    one = Curve(x, np.where(x > 1.02, NAN, np.where(x > 0.9, 0.0, 1.0)))
-    narrow = one.suggest()
-    assert narrow.value <= narrow.high <= read(one)[2]
-    assert narrow.low <= narrow.value / 2**0.5
+def trained(**facts: Any) -> Suggestion:
+    return Curve(X, bowl(), settings={"trial": facts}).suggest()
+
+
+PLAIN = 0.4 * (anchors(Curve(X, bowl())).minimum or 0.0)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "momentum", "factor"),
+    [
+        ("SGD", 0.0, (1 - 0.85**2) ** 0.5),
+        ("RMSprop", 0.0, (1 - 0.85**2) ** 0.5),
+        ("SGD", 0.5, ((1 - 0.85**2) / (1 - 0.25)) ** 0.5),
+        ("SGD", 0.85, 1),
+        ("SGD", 0.9, 1),
+        ("Adam", 0.0, 1),
+        ("SGD+Adam", 0.0, 1),
+        ("SGD", None, 1),
+        ("SGD", "0", 1),
+        ("SGD", NAN, 1),
+        ("SGD", -1, 1),
+    ],
+)
+def test_momentum_that_1cycle_switches_on_asks_for_a_lower_rate(
+    optimizer: str, momentum: Any, factor: float
+) -> None:
+    suggestion = trained(optimizer=optimizer, momentum=momentum)
+    assert suggestion.value == pytest.approx(PLAIN * factor)
+    assert ("for a momentum that was" in suggestion.reason) == (factor < 1)
+    if momentum == 0 and factor < 1:
+        assert suggestion.reason.endswith(
+            "of the rate with the least loss, times 0.53 for a momentum that was 0 and becomes 0.85"
+        )
+
+
+@pytest.mark.parametrize(
+    ("per_epoch", "factor"),
+    [(700, 1), (1000, 1), (87.5, 0.5), (70, 0.1 ** (1 / 3)), (None, 1), (0, 1), ("7", 1), (math.inf, 1)],
+)
+def test_going_over_the_data_again_asks_for_a_lower_rate(per_epoch: Any, factor: float) -> None:
+    suggestion = trained(steps_per_epoch=per_epoch)
+    assert suggestion.value == pytest.approx(PLAIN * factor)
+    assert ("for going over the data" in suggestion.reason) == (factor < 1)
+    if per_epoch == 87.5:
+        assert suggestion.reason.endswith(", times 0.5 for going over the data 8 times")
+
+
+@pytest.mark.parametrize("trial", [None, 3, "SGD", [], {}])
+def test_settings_of_any_kind_are_read(trial: Any) -> None:
+    assert Curve(X, bowl(), settings={"trial": trial}).suggest().value == pytest.approx(PLAIN)
 
 
 @settings(max_examples=40, deadline=None)
@@ -309,11 +349,10 @@ def test_the_suggestion_does_not_depend_on_units_and_stays_below_the_minimum(
 ) -> None:
     x, y = curve
     plain = Curve(x, y).suggest()
-    assert plain.low <= plain.value / 2**0.5 * (1 + 1e-12)
     minimum = anchors(Curve(x, y)).minimum
     assert minimum is not None
-    assert plain.high <= minimum
-    assert plain.high >= min(plain.value * 2**0.5, minimum) * (1 - 1e-12)
+    assert plain.value < minimum
+    assert plain.low < plain.value < plain.high
     moved = Curve(x * c, a * y + b).suggest()
     assert [moved.value, moved.low, moved.high] == pytest.approx(
         [c * v for v in (plain.value, plain.low, plain.high)]
@@ -349,7 +388,7 @@ def test_momentum_is_read_at_the_least_loss() -> None:
     assert (suggestion.hyper, suggestion.rule) == ("momentum", "argmin")
     assert (
         curve.suggest("steepest").hyper
-        == curve.suggest("anchors").hyper
+        == curve.suggest("onecycle").hyper
         == curve.suggest("steep").hyper
         == "momentum"
     )
@@ -361,11 +400,11 @@ def test_momentum_is_read_at_the_least_loss() -> None:
 
 def test_unknown_rules_are_answered_with_the_known() -> None:
     with pytest.raises(
-        ValueError, match=r"no rule 'best'; the rules are anchors, divergence/4, argmin/2, midway, .*valley"
+        ValueError, match=r"no rule 'best'; the rules are onecycle, divergence/4, argmin/2, midway, .*valley"
     ):
         Curve(X, bowl()).suggest("best")
     assert list(RULES) == [
-        "anchors", "divergence/4", "argmin/2", "midway", "argmin", "steepest", "minimum", "steep", "valley",
+        "onecycle", "divergence/4", "argmin/2", "midway", "argmin", "steepest", "minimum", "steep", "valley",
         "slide", "torch-lr-finder", "ignite", "lightning", "lightning-2.5.2",
     ]  # fmt: skip
 
@@ -472,4 +511,4 @@ def test_smiths_range_tests_fall_and_creep_up_without_diverging(log: Any, low: f
     curve = Curve.read(SMITH / f"resnet56-cifar10-lr-range-{log}.csv")
     assert anchors(curve).divergence is None
     suggestion = curve.suggest()
-    assert low < suggestion.low < suggestion.high < high * 1.2
+    assert low < suggestion.value < high

@@ -14,15 +14,17 @@ from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._policies import one_cycle
 from onecycle._range_test import range_test
-from onecycle._suggest import Suggestion, read
+from onecycle._schedules import Array
+from onecycle._suggest import Suggestion
 from onecycle._train import train
 from onecycle._trial import Trial, preserved, reseed
 
 Objective = Literal["train", "val"]
 SWEEP = 100  # steps of a full range test
-PILOTS = 4  # half-decade steps below the divergence point
+TRIED = (10**0.5, 1, 10**-0.5, 0.1)  # times the range test's suggestion
 SHORTEST = 40  # updates under which a pilot tells nothing
-GOOD = 0.05  # share of the best pilot's fall in loss that still counts as good
+# Short runs do best at rates too high for the whole length.
+TOO_HIGH = 10**0.25
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ def find_lr(
 ) -> Suggestion:
     """Suggest the peak rate for a 1cycle run of `total_steps` updates: range test, then pilots.
 
-    The range test brackets the rate. What of the budget is left goes into short 1cycle runs at
-    half-decade steps below the divergence point, all from the same saved state, if there is enough for
-    runs that tell. The trial is put back exactly as it was.
+    What the range test leaves of the budget goes into short 1cycle runs half a decade apart around its
+    suggestion, all from the same saved state, if there is enough for runs that tell; the answer lies
+    between what was read and what was tried. The trial is put back exactly as it was.
 
     Args:
         trial: what to train; see `onecycle.Trial`.
@@ -101,24 +103,19 @@ def search(
             f"budget must allow for a sweep of 10 updates, got {budget:g} of total_steps={total_steps}: "
             "raise one of them, or use range_test"
         )
-    steps = min(SWEEP, updates if updates < SWEEP + PILOTS * SHORTEST else SWEEP)
+    steps = min(SWEEP, updates)
     curve = range_test(trial, steps=steps, seed=seed, progress=progress, evaluations=0)
     if on_curve is not None:
         on_curve(curve)
-    length = (updates - len(curve)) // PILOTS
+    suggestion = curve.suggest()
+    length = (updates - len(curve)) // len(TRIED)
     if length < SHORTEST:
-        return Finding(curve.suggest(), curve, (), len(curve))
-    rates = _bracket(curve)
+        return Finding(suggestion, curve, (), len(curve))
+    rates = [suggestion.value * factor for factor in TRIED]
     pilots = _run_pilots(trial, rates, length, objective, seed, progress)
     start = statistics.median(curve.loss[:10])
-    return Finding(_read_pilots(pilots, start, total_steps), curve, pilots, len(curve) + length * len(rates))
-
-
-def _bracket(curve: Curve) -> list[float]:
-    """Rates to try, highest first; raises `Inconclusive` where the curve does not tell."""
-    found, _, minimum = read(curve)
-    top = found.divergence / 2 if found.divergence is not None else minimum
-    return [top * 10 ** (-0.5 * i) for i in range(PILOTS)]
+    cost = len(curve) + length * len(rates)
+    return Finding(_together(suggestion, pilots, start, total_steps), curve, pilots, cost)
 
 
 def _run_pilots(
@@ -143,8 +140,11 @@ def _run_pilots(
     return tuple(pilots)
 
 
-def _read_pilots(pilots: tuple[Pilot, ...], start: float, total_steps: int) -> Suggestion:
-    """The best rate by a parabola in log rate through the best pilot and its neighbours."""
+def _together(read: Suggestion, pilots: tuple[Pilot, ...], start: float, total_steps: int) -> Suggestion:
+    """The geometric mean of what the range test suggests and what the pilots did best with.
+
+    Each errs by about as much as the other, and mostly otherwise: docs/lab/2026-11-default-rule.md.
+    """
     good = sorted((p for p in pilots if math.isfinite(p.loss)), key=lambda p: p.max_lr)
     if not good or min(p.loss for p in good) >= start:
         raise Inconclusive(
@@ -152,24 +152,29 @@ def _read_pilots(pilots: tuple[Pilot, ...], start: float, total_steps: int) -> S
             f"{start:.4g}: give a larger budget, or change the model's initialisation or normalisation"
         )
     best = min(good, key=lambda p: p.loss)
-    x = np.log10([p.max_lr for p in good])
-    y = np.array([p.loss for p in good])
-    i = good.index(best)
-    at = float(x[i])
-    if 0 < i < len(good) - 1:
-        bend, slope, _ = np.polyfit(x[i - 1 : i + 2] - x[i], y[i - 1 : i + 2], 2)
-        at += float(np.clip(-slope / (2 * bend), -0.25, 0.25)) if bend > 0 else 0.0
-    limit = best.loss + GOOD * (start - best.loss)
-    near = x[y <= limit]
-    value = 10**at
-    low, high = 10 ** min(near.min(), at - 0.25), 10 ** max(near.max(), at + 0.25)
+    tried = 10 ** _vertex(
+        np.log10([p.max_lr for p in good]), np.array([p.loss for p in good]), good.index(best)
+    )
+    value = math.sqrt(read.value * tried / TOO_HIGH)
+    move = value / read.value
     return Suggestion(
         value=value,
-        low=float(low),
-        high=float(high),
+        low=read.low * move,
+        high=max(value, read.high * min(move, 1)),
         rule="pilots",
         reason=(
-            f"of {len(pilots)} 1cycle pilots of {best.steps} updates, {best.steps / total_steps:.0%} of the "
-            f"length, the one at {best.max_lr:.2g} ended lowest, with loss {best.loss:.4g} from {start:.4g}"
+            f"the range test suggests {read.value:.2g}, and of {len(pilots)} 1cycle pilots of {best.steps} "
+            f"updates, {best.steps / total_steps:.0%} of the length, the one at {best.max_lr:.2g} ended "
+            f"lowest, with loss {best.loss:.4g} from {start:.4g}: their middle, a little below for the length"
         ),
     )
+
+
+def _vertex(x: Array, y: Array, least: int) -> float:
+    """Where a parabola through the least point and its neighbours is least, within half a step of it."""
+    if not 0 < least < len(x) - 1:
+        return float(x[least])
+    near = slice(least - 1, least + 2)
+    bend, slope, _ = np.polyfit(x[near] - x[least], y[near], 2)
+    half = (x[least + 1] - x[least - 1]) / 4
+    return float(x[least] + (np.clip(-slope / (2 * bend), -half, half) if bend > 0 else 0))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from reprlib import repr as brief
-from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, SupportsIndex, overload
 
 import numpy.typing as npt
 
@@ -56,6 +56,7 @@ class Policy:
     lr: Schedule = None  # type: ignore[assignment] # almost every policy has one
     momentum: Schedule | None = None
     weight_decay: Schedule | None = None
+    _schedules: ClassVar[list[tuple[str, Schedule]]]  # those that are there; set on each instance
 
     def __post_init__(self) -> None:
         if self.total_steps is not None:
@@ -67,13 +68,10 @@ class Policy:
                     f"{name} must be a schedule, a callable from step to value, got {schedule!r}: "
                     f"for a fixed value use constant({schedule!r})"
                 )
-        if not any(self._schedules()):
+        schedules = [(name, getattr(self, name)) for name in HYPERS if getattr(self, name) is not None]
+        if not schedules:
             raise ValueError(f"a policy needs a schedule for one of {', '.join(HYPERS)}")
-
-    def _schedules(self) -> Iterator[tuple[str, Schedule]]:
-        for name in HYPERS:
-            if (schedule := getattr(self, name)) is not None:
-                yield name, schedule
+        object.__setattr__(self, "_schedules", schedules)
 
     @overload
     def __call__(self, step: float) -> dict[str, float]: ...
@@ -81,7 +79,7 @@ class Policy:
     def __call__(self, step: npt.NDArray[Any]) -> dict[str, Array]: ...
     def __call__(self, step: Any) -> Any:
         """Values by hyper-parameter name after `step` completed updates, an int or an array >= 0."""
-        return {name: schedule(step) for name, schedule in self._schedules()}
+        return {name: schedule(step) for name, schedule in self._schedules}
 
     def plot(self, path: str | Path | None = None, *, ax: Axes | None = None) -> Axes:
         """Draw each schedule over the steps; returns the matplotlib Axes, and writes `path` if given."""
@@ -100,7 +98,7 @@ class Policy:
             "version": 1,
             "total_steps": self.total_steps,
         }
-        for name, schedule in self._schedules():
+        for name, schedule in self._schedules:
             if not isinstance(schedule, ClosedForm):
                 raise ValueError(
                     f"{name} is {schedule!r}, which JSON cannot hold: use this library's schedules"

@@ -117,6 +117,7 @@ class Piecewise(ClosedForm):
     values: tuple[float, ...]
     shapes: tuple[Shape, ...] = ()
     kind: ClassVar[str] = "piecewise"
+    _pieces: ClassVar[tuple[tuple[float, float, float, float, Shape], ...]]  # set on each instance
 
     @staticmethod
     def through(knots: Iterable[tuple[float, float]], shape: Shape = "linear") -> Piecewise:
@@ -153,16 +154,16 @@ class Piecewise(ClosedForm):
         object.__setattr__(self, "steps", steps)
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "shapes", shapes)
+        # (start, length, from, to, shape) by the count of knots up to a step; before and after them: level.
+        inner = zip(pairwise(steps), pairwise(values), shapes, strict=True)
+        between = [(start, end - start, a, b, shape) for (start, end), (a, b), shape in inner]
+        first, last = ((0, 1, value, value, "linear") for value in (values[0], values[-1]))
+        object.__setattr__(self, "_pieces", (first, *between, last))
 
     def _one(self, step: float) -> float:
-        after = bisect_right(self.steps, step)
-        if after == 0:
-            return float(self.values[0])
-        if after == len(self.steps):
-            return float(self.values[-1])
-        start, end = self.steps[after - 1], self.steps[after]
-        part = (step - start) / (end - start)
-        return float(_between(self.values[after - 1], self.values[after], part, self.shapes[after - 1], math))
+        start, length, a, b, shape = self._pieces[bisect_right(self.steps, step)]
+        part = (step - start) / length
+        return float(a + (b - a) * part if shape == "linear" else _between(a, b, part, shape, math))
 
     def _many(self, steps: Array) -> Array:
         after = np.searchsorted(self.steps, steps, side="right")

@@ -58,6 +58,9 @@ def smooth(curve: Curve, width: float | None = None) -> Smoothed:
     noise = _noise([loss for _, loss in runs], despiked, ceiling)
     if drop <= 3 * noise:
         ceiling = np.inf
+    else:
+        held = [_hold(s, loss, start, drop, noise) for s, (_, loss) in zip(despiked, runs, strict=True)]
+        y = np.concatenate(held)[order]
     lost += [float(value[-1]) for value, loss in runs if loss.size and loss[-1] > ceiling]
 
     unit = _unit_spaced(x, width, sum(loss.size > 0 for _, loss in runs))
@@ -107,6 +110,22 @@ def despike(loss: Floats) -> Floats:
 
 def _median3(a: Any, b: Any, c: Any) -> Any:
     return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
+
+
+def _hold(smooth: Floats, loss: Floats, start: float, drop: float, noise: float) -> Floats:
+    # Once the fall is lost again, what comes of still higher rates is no reading of lower ones: from where
+    # two losses in a row are back at the start, by a margin over the noise, the loss stays there at least.
+    held = smooth.copy()
+    level = start - drop / 10 if drop > 5 * noise else start + 3 * noise
+    fallen = np.flatnonzero(smooth <= start - drop / 2)[:1]
+    if fallen.size:
+        back = np.flatnonzero((loss[:-1] >= level) & (loss[1:] >= level))
+        back = back[back > fallen[0]]
+        if back.size:
+            held[back[0] :] = np.maximum(smooth[back[0] :], start)
+    if loss.size and loss[-1] > start + drop:
+        held[-1] = loss[-1]  # no later loss can tell it from an outlier
+    return held
 
 
 def _noise(runs: list[Floats], despiked: list[Floats], ceiling: float) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -180,10 +182,10 @@ def suggest(curve: Curve, rule: str | None = None) -> Suggestion:
 def default_rule(curve: Curve) -> str:
     """The rule that reads a curve unless told otherwise.
 
-    A rate is read from all anchors. Momentum and the like are bounded: a quarter of them means nothing,
-    so the least loss itself is taken, as Smith reads them (arXiv 1803.09820, section 4.3).
+    A rate is a share of the one with the least loss. Momentum and the like are bounded: a share of them
+    means nothing, so the least loss itself is taken, as Smith reads them (arXiv 1803.09820, section 4.3).
     """
-    return "anchors" if curve.hyper == "lr" else "argmin"
+    return "onecycle" if curve.hyper == "lr" else "argmin"
 
 
 def read(curve: Curve) -> tuple[Anchors, float, float]:
@@ -258,10 +260,51 @@ def _least(curve: Curve) -> float:
 
 # The default rule -----------------------------------------------------------------------------------
 
-# One entry per way to read a rate off steepest fall, minimum and divergence. Measured against 300-step
-# 1cycles, a quarter of the divergence was best in the worst case, half of the minimum next, then the
-# geometric mean of steepest fall and minimum. L. N. Smith takes the largest rate that does not diverge
-# and stays somewhat below it (arXiv 1803.09820, section 4.1).
+# Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-default-rule.md: sweeps of 100 steps,
+# each task's best rate for 1cycle against what the curve shows.
+_SHARE = 0.4  # of the rate with the least loss
+_BELOW, _ABOVE = 10**0.5, 10**0.6  # the interval held the best rate of 87 % of the sweeps
+_PEAK_MOMENTUM = 0.85  # of 1cycle, where its rate is highest
+# Their steps grow with momentum; those of the Adam family do not.
+_HEAVY_BALL = ("SGD", "RMSprop")
+
+
+def _share_of_minimum(curve: Curve, rule: str) -> Suggestion:
+    # A share of the rate with the least loss, less where the test was run otherwise than 1cycle trains.
+    found, _, minimum = read(curve)
+    factors = {f"1cycle does best at about {_SHARE:g} of the rate with the least loss": _SHARE}
+    momentum = _fact(curve, "momentum")
+    heavy = momentum is not None and _facts(curve).get("optimizer") in _HEAVY_BALL
+    if heavy and momentum is not None and 0 <= momentum < _PEAK_MOMENTUM:
+        # Between noise, which allows 1 - m times the rate, and curvature, which allows 1 + m times.
+        factor = math.sqrt((1 - _PEAK_MOMENTUM**2) / (1 - momentum**2))
+        factors[f"{factor:.2g} for a momentum that was {momentum:g} and becomes {_PEAK_MOMENTUM:g}"] = factor
+    per_epoch = _fact(curve, "steps_per_epoch")
+    passes = int(curve.step.max()) / per_epoch if per_epoch else 0.0
+    if passes > 1:
+        # What was seen before is no measure of what is new: small data want smaller rates.
+        factor = passes ** (-1 / 3)
+        factors[f"{factor:.2g} for going over the data {passes:.2g} times"] = factor
+    value = minimum * math.prod(factors.values())
+    low, high = value / _BELOW, min(value * _ABOVE, max(found.divergence or math.inf, value))
+    reason = f"{_seen(found)}; {', times '.join(factors)}"
+    return Suggestion(value, low, high, rule, reason, hyper=curve.hyper)
+
+
+def _facts(curve: Curve) -> Mapping[str, Any]:
+    facts = curve.settings.get("trial")
+    return facts if isinstance(facts, Mapping) else {}
+
+
+def _fact(curve: Curve, name: str) -> float | None:
+    value = _facts(curve).get(name)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+# Single anchors -------------------------------------------------------------------------------------
+
+# L. N. Smith takes the largest rate that does not diverge and stays somewhat below it (arXiv 1803.09820,
+# section 4.1).
 _READINGS: Mapping[str, Callable[[float, float, float | None], float | None]] = {
     "divergence/4": lambda _steepest, _minimum, divergence: divergence and divergence / 4,
     "argmin/2": lambda _steepest, minimum, _divergence: minimum / 2,
@@ -269,25 +312,6 @@ _READINGS: Mapping[str, Callable[[float, float, float | None], float | None]] = 
     "argmin": lambda _steepest, minimum, _divergence: minimum,
     "steepest": lambda steepest, _minimum, _divergence: steepest,
 }
-_TOGETHER = ("divergence/4", "argmin/2", "midway")
-# The least half-width of an interval, as a factor: sweeps of one task from different seeds differ by it.
-_LEAST_WIDTH = 2**0.5
-
-
-def _from_anchors(curve: Curve, rule: str) -> Suggestion:
-    # The median of the readings on a logarithmic scale, never above the minimum; their span is the interval.
-    found, steepest, minimum = read(curve)
-    readings = [
-        (name, min(answer, minimum))
-        for name in _TOGETHER
-        if (answer := _READINGS[name](steepest, minimum, found.divergence)) is not None
-    ]
-    answers = [answer for _, answer in readings]
-    value = min(float(np.exp(np.median(np.log(answers)))), minimum)
-    low = min(*answers, value / _LEAST_WIDTH)
-    high = max(value, min(max(*answers, value * _LEAST_WIDTH), minimum))
-    names = ", ".join(f"{name} {answer:.3g}" for name, answer in readings)
-    return Suggestion(value, low, high, rule, f"{_seen(found)}; the middle of {names}", hyper=curve.hyper)
 
 
 def _from_one_anchor(curve: Curve, rule: str) -> Suggestion:
@@ -333,7 +357,7 @@ def _from_tool(curve: Curve, rule: str) -> Suggestion:
 
 
 RULES: Mapping[str, Callable[[Curve, str], Suggestion]] = {
-    "anchors": _from_anchors,
+    "onecycle": _share_of_minimum,
     **dict.fromkeys(_READINGS, _from_one_anchor),
     **dict.fromkeys(_rules.RULES, _from_tool),
 }

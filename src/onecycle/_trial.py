@@ -19,8 +19,9 @@ class Trial(Protocol):
     generator, and the data order. A state may be restored many times.
 
     A trial may also have `seed(n)`, which sets every random generator and starts the data anew;
-    `steps_per_epoch`; `describe()`, a dict of facts for a curve's settings; `metrics`, a dict of what the last `evaluate` measured beside the loss; and
-    `write(path)` and `read(path)`, which keep its state in a file.
+    `steps_per_epoch`; `describe()`, a dict of facts for a curve's settings; `metrics`, a dict of what
+    the last `evaluate` measured beside the loss; and `write(path, note)` and `read(path)`, which keep
+    its state in a file.
     """
 
     @property

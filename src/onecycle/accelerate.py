@@ -11,44 +11,52 @@ from torch.optim import Optimizer
 
 from onecycle import _find, _range_test
 from onecycle._curve import Curve
+from onecycle._policies import Policy
 from onecycle._suggest import Suggestion
-from onecycle.torch import Scheduler
 from onecycle.torch import Trial as TorchTrial
 from onecycle.torch._state import Tree, keep_counters, put_back_counters
 from onecycle.torch._trial import Loss
+from onecycle.torch._updates import UpdateScheduler
 
 try:
     from accelerate import Accelerator, DistributedType
     from accelerate.optimizer import AcceleratedOptimizer
-    from accelerate.scheduler import AcceleratedScheduler
     from accelerate.state import GradientState
-except ImportError as error:
-    raise ImportError(f"{error}: pip install 'onecycle[accelerate]'") from error
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"onecycle.accelerate needs Accelerate ({error}): pip install 'onecycle[accelerate]'", name=error.name
+    ) from error
 
-__all__ = ["Trial", "find_lr", "prepare_scheduler", "range_test"]
+__all__ = ["Scheduler", "Trial", "find_lr", "range_test"]
 
 SHARDED = (DistributedType.DEEPSPEED, DistributedType.FSDP, DistributedType.MEGATRON_LM)
 
 
-def prepare_scheduler(
-    accelerator: Accelerator, scheduler: Scheduler | AcceleratedScheduler
-) -> AcceleratedScheduler:
-    """Prepare `scheduler` so that it steps once an update, however many processes and batches that takes.
+class Scheduler(UpdateScheduler):
+    """A scheduler for `accelerator.prepare` that steps once an update, however that prepares it.
 
-    `accelerator.prepare` alone has it step `num_processes` times, unless batches are split. Call its
-    `step()` wherever you call the optimizer's: where that accumulates gradients, or its update is
-    skipped, so does this. `accelerator.save_state` and `load_state` include it.
+    Any other it steps `num_processes` times an update, unless batches are split. Call `step()` wherever you
+    call the optimizer's: where that accumulates gradients, or the update is skipped, this does not count.
+    `accelerator.save_state` and `load_state` include it.
 
     Args:
-        accelerator: that has prepared the optimizer.
-        scheduler: of `onecycle.torch`, or what `accelerator.prepare` made of it.
+        optimizer: before or after `accelerator.prepare`.
+        policy, start_step: see `onecycle.torch.Scheduler`.
 
-    Returns:
-        Accelerate's own scheduler around it.
+    Raises:
+        TypeError: `optimizer` is none, or `policy` is no callable that gives a dict.
+        ValueError: `start_step` is below 0, or the policy names a hyper-parameter that is not known.
     """
-    prepared = accelerator.prepare_scheduler(scheduler)
-    prepared.split_batches = True  # its word for: one step, not one for each process
-    return prepared
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        policy: Policy | Callable[[int], Mapping[str, float]],
+        *,
+        start_step: int = 0,
+    ) -> None:
+        own = optimizer.optimizer if isinstance(optimizer, AcceleratedOptimizer) else optimizer
+        super().__init__(own, policy, start_step=start_step)
 
 
 class Trial(TorchTrial):

@@ -18,27 +18,28 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import onecycle as oc
-from onecycle.accelerate import find_lr, prepare_scheduler, range_test
-from onecycle.torch import Scheduler
+from onecycle import accelerate
+from onecycle import torch as plain
+from onecycle.accelerate import find_lr, range_test
 
 UPDATES = 12
 
 
-def prepared(accelerator: Accelerator) -> tuple[nn.Module, Any, Any, Scheduler]:
-    """A model, optimizer and loader on both processes, and a scheduler yet to be prepared."""
+def prepared(accelerator: Accelerator, kind: Any = accelerate.Scheduler) -> tuple[nn.Module, Any, Any, Any]:
+    """A model, optimizer, loader and scheduler on both processes."""
     torch.manual_seed(0)
     x = torch.randn(64, 4)
     model = nn.Linear(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    scheduler = Scheduler(optimizer, oc.one_cycle(0.1, UPDATES))
+    scheduler = kind(optimizer, oc.one_cycle(0.1, UPDATES))
     loader = DataLoader(TensorDataset(x, x.sum(dim=1, keepdim=True)), batch_size=8, shuffle=True)
-    return (*accelerator.prepare(model, optimizer, loader), scheduler)
+    everything: tuple[nn.Module, Any, Any, Any] = accelerator.prepare(model, optimizer, loader, scheduler)
+    return everything
 
 
-def rates(accelerator: Accelerator, *, own_way: bool) -> list[float]:
-    """The rates that `UPDATES` updates used, with the scheduler prepared in Accelerate's own way or ours."""
-    model, optimizer, loader, scheduler = prepared(accelerator)
-    scheduler = accelerator.prepare(scheduler) if own_way else prepare_scheduler(accelerator, scheduler)
+def rates(accelerator: Accelerator, kind: Any) -> list[float]:
+    """The rates that `UPDATES` updates used, with a scheduler of that kind."""
+    model, optimizer, loader, scheduler = prepared(accelerator, kind)
     used: list[float] = []
     optimizer.optimizer.register_step_pre_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
     while len(used) < UPDATES:
@@ -61,7 +62,7 @@ def main(out: Path) -> None:
             dataloader_config=DataLoaderConfiguration(split_batches=split),
         )
         case = f"split_batches={split}, accumulate={accumulate}"
-        found["rates"][case] = [rates(accelerator, own_way=own_way) for own_way in (True, False)]
+        found["rates"][case] = [rates(accelerator, kind) for kind in (plain.Scheduler, accelerate.Scheduler)]
     for seedable in (False, True):
         accelerator = Accelerator(
             cpu=True,

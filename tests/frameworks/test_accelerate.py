@@ -15,7 +15,6 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import onecycle as oc
-from onecycle.torch import Scheduler
 
 pytest.importorskip("accelerate", reason="pip install 'onecycle[accelerate]'")
 
@@ -24,7 +23,7 @@ from accelerate.state import AcceleratorState, GradientState
 from conformance import STEPS, Conformance, Values
 from fingerprint import fingerprint
 
-from onecycle.accelerate import Trial, find_lr, prepare_scheduler, range_test
+from onecycle.accelerate import Scheduler, Trial, find_lr, range_test
 
 HERE = Path(__file__).parent
 mse = nn.functional.mse_loss
@@ -101,7 +100,7 @@ class TestConformance(Conformance):
     ) -> Values:
         def build() -> tuple[Any, Any]:
             setting = prepared(adam, factors, gradient_accumulation_steps=accumulate)
-            return setting, prepare_scheduler(setting[0], Scheduler(setting[2].optimizer, policy))
+            return setting, setting[0].prepare(Scheduler(setting[2], policy))
 
         setting, scheduler = build()
         values = train(setting, scheduler, stop_at or steps)
@@ -125,7 +124,7 @@ class TestConformance(Conformance):
 def test_training_goes_on_as_if_there_had_been_no_range_test(midway: bool, accumulate: int) -> None:
     def losses(test: bool) -> Any:
         setting = prepared(gradient_accumulation_steps=accumulate)
-        scheduler = prepare_scheduler(setting[0], Scheduler(setting[2], oc.one_cycle(0.1, STEPS)))
+        scheduler = setting[0].prepare(Scheduler(setting[2], oc.one_cycle(0.1, STEPS)))
         if midway:
             train(setting, scheduler, 5)
         if test:
@@ -154,7 +153,7 @@ def test_a_range_test_within_an_epoch_leaves_its_accumulation_alone() -> None:
 
 def test_a_skipped_update_steps_neither_scheduler_nor_sweep() -> None:
     accelerator, model, optimizer, loader = prepared(scaler=torch.amp.GradScaler("cpu"))
-    scheduler = prepare_scheduler(accelerator, Scheduler(optimizer.optimizer, oc.one_cycle(0.1, STEPS)))
+    scheduler = accelerator.prepare(Scheduler(optimizer, oc.one_cycle(0.1, STEPS)))
     calls = iter(range(1000))
 
     def overflows_each_third_time(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -232,6 +231,12 @@ def test_a_data_set_without_length() -> None:
     assert trial.size == 8
 
 
+def test_a_scheduler_may_be_made_before_or_after_its_optimizer_is_prepared() -> None:
+    _, _, optimizer, _ = prepared()
+    for each in (optimizer, optimizer.optimizer):
+        assert Scheduler(each, oc.one_cycle(0.1, STEPS)).optimizer is optimizer.optimizer
+
+
 def test_wrong_arguments() -> None:
     accelerator, model, optimizer, loader = prepared()
     with pytest.raises(TypeError, match=r"optimizer must be what accelerator\.prepare returned, got SGD"):
@@ -260,10 +265,10 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 def test_two_processes_step_once_an_update(ranks: list[Any], split: bool, accumulate: int) -> None:
     policy = oc.one_cycle(0.1, 12)
     for found in ranks:
-        own, ours = found["rates"][f"split_batches={split}, accumulate={accumulate}"]
+        plain, ours = found["rates"][f"split_batches={split}, accumulate={accumulate}"]
         assert ours == pytest.approx([policy(i)["lr"] for i in range(12)])
-        # The trap: prepared in Accelerate's way, the cycle runs at twice the speed, then past its end.
-        assert own == pytest.approx([policy(i if split else 2 * i)["lr"] for i in range(12)])
+        # The trap: as any other scheduler, the cycle runs at twice the speed, then past its end.
+        assert plain == pytest.approx([policy(i if split else 2 * i)["lr"] for i in range(12)])
 
 
 @pytest.mark.parametrize("sampler", ["seedable=False", "seedable=True"])

@@ -403,13 +403,6 @@ def test_a_sharded_model_is_refused() -> None:
         range_test(trainer)
 
 
-@pytest.mark.parametrize("name", ["transformers", "accelerate"])
-def test_without_it_the_error_names_the_extra(name: str) -> None:
-    code = f"import sys; sys.modules[{name!r}] = None; import onecycle.{name}"
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert f"pip install 'onecycle[{name}]'" in ended.stderr
-
-
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each of two processes found."""

@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("transformers", reason="pip install 'onecycle[transformers]'")
 
+import transformers_finetune as example
 from transformers import GPT2Config, GPT2LMHeadModel, set_seed
 
-from examples import transformers_finetune as example
 from onecycle.transformers import find_lr, one_cycle, range_test
 
 SHAKESPEARE = Path(__file__).parents[3] / "shared/data/text/tinyshakespeare.txt"

@@ -11,6 +11,7 @@ import torch
 from onecycle._policies import HYPERS
 
 Group = dict[str, Any]
+_KNOWN = frozenset(HYPERS)
 _SHARED = ("lr", "weight_decay")  # of these each group has its share, momentum is everyone's
 
 
@@ -32,18 +33,21 @@ class Hypers:
     def write(self, values: Mapping[str, float]) -> None:
         """Give each group its share of `values` by name."""
         self._meet()
-        if unknown := values.keys() - set(HYPERS):
-            raise ValueError(f"{min(unknown)!r} cannot be set, only {', '.join(map(repr, HYPERS))}")
+        if not values.keys() <= _KNOWN:
+            unknown = min(values.keys() - _KNOWN)
+            raise ValueError(f"{unknown!r} cannot be set, only {', '.join(map(repr, HYPERS))}")
         for name, value in values.items():
-            if name == "momentum":
-                for optimizer in self._optimizers:
-                    for group in optimizer.param_groups:
-                        if value and group.get(name) == 0:
-                            _begin_momentum(getattr(optimizer, "state", {}), group["params"])
-                        _write(group, name, value)
-            else:
-                for group, factor in zip(self._groups(), self._factors[name], strict=True):
-                    _write(group, name, value * factor)
+            factors = iter(self._factors.get(name, ()))
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    share = value if name == "momentum" else value * next(factors)
+                    present = group.get(name)
+                    if present and type(present) is float:  # what nearly all are, and the quickest to write
+                        group[name] = share
+                        continue
+                    if name == "momentum" and value and present == 0:
+                        _begin_momentum(getattr(optimizer, "state", {}), group["params"])
+                    _write(group, name, share)
 
     def mark(self, *names: str) -> None:
         """Leave in each group what its ratio for those of `names` is taken from, as torch's schedulers do."""
@@ -75,16 +79,18 @@ class Hypers:
 
     def _meet(self) -> None:
         """Take in groups that were added since, and forget those that were taken out."""
-        changed = False
+        for optimizer, seen in zip(self._optimizers, self._first_seen, strict=True):
+            if len(optimizer.param_groups) != len(seen):
+                break
+        else:
+            return
         for optimizer, seen in zip(self._optimizers, self._first_seen, strict=True):
             groups = optimizer.param_groups
-            changed |= len(groups) != len(seen)
             columns = [_unscaled(groups[len(seen) :], name) for name in HYPERS]
             for row in zip(*columns, strict=True):
                 seen.append({name: v for name, v in zip(HYPERS, row, strict=True) if v is not None})
             del seen[len(groups) :]
-        if changed:
-            self._factors = {name: self._ratios(name) for name in _SHARED}
+        self._factors = {name: self._ratios(name) for name in _SHARED}
 
     def _ratios(self, name: str) -> list[float]:
         values = self.first_seen(name)

@@ -164,7 +164,7 @@ def keep_modules(modules: Iterable[nn.Module], named: Mapping[str, Tensor]) -> l
                 for name, parameter in module._parameters.items()
             },
             "buffers": {name: keep(buffer) for name, buffer in module._buffers.items()},
-            "attributes": keep_attributes(module, _OF_MODULES),
+            "attributes": keep_attributes(module, OF_MODULES),
         }
         for module in modules
     ]
@@ -180,7 +180,7 @@ def put_back_modules(modules: Iterable[nn.Module], trees: list[Tree], named: Map
         buffers = {name: put_back(kept) for name, kept in tree["buffers"].items()}
         module._buffers.clear()
         module._buffers.update(buffers)
-        put_back_into(vars(module), tree["attributes"], _OF_MODULES)
+        put_back_into(vars(module), tree["attributes"], OF_MODULES)
 
 
 def keep_optimizer(optimizer: torch.optim.Optimizer) -> Tree:
@@ -229,7 +229,7 @@ def keep_attributes(thing: object, but: frozenset[str] = frozenset()) -> dict[st
     return {name: keep(value) for name, value in vars(thing).items() if _is_kept(name, value, but)}
 
 
-_OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})
+OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})
 _OF_OPTIMIZERS = frozenset({"state", "param_groups", "defaults"})
 _OF_GROUPS = frozenset({"params"})
 

@@ -159,11 +159,12 @@ class Trial:
         return None if length is None else max(length // self._accumulate, 1)
 
     def describe(self) -> dict[str, Any]:
-        """What a curve's settings keep of it: optimizers, the first rate, momentum and weight decay."""
+        """What a curve's settings keep of it: optimizers, the first group's values, steps in an epoch."""
         first = {name: self._hypers.read(name)[:1] for name in HYPERS}
         return {
             "optimizer": "+".join(type(each).__name__ for each in self._optimizers),
             **{name: values[0] for name, values in first.items() if values},
+            "steps_per_epoch": self.steps_per_epoch,
         }
 
     def set(self, **hyper: float) -> None:
