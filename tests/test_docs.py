@@ -18,9 +18,11 @@ import onecycle
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {
+    "accelerate": "accelerate",
     "ignite": "ignite",
     "lightning": "lightning",
     "skorch": "skorch",
+    "transformers": "transformers",
 }  # what a page needs, by its name
 PAGES = [
     ROOT / "README.md",

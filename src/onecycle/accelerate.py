@@ -194,7 +194,7 @@ class Epochs:
 
     def __iter__(self) -> Iterator[Any]:
         state = GradientState()
-        open_loaders = state.dataloader_references
+        open_loaders = list(state.dataloader_references)
         if hasattr(self.loader, "set_epoch"):
             self.loader.set_epoch(int(torch.randint(1 << 16, (), generator=self.generator)))
         try:

@@ -149,7 +149,9 @@ def find_lr(
     """
     with _trial(trainer, validate=objective != "train") as trial:
         if total_steps is None:
-            total_steps = trainer.set_initial_training_values(trainer.args, trial.updates.loader)[-1]
+            total_steps = trainer.args.max_steps
+        if total_steps < 0:  # the Trainer's word for: as many as the epochs have
+            total_steps = math.ceil(trainer.args.num_train_epochs * len(trial.updates))
         return _find.find_lr(
             trial,
             total_steps=total_steps,

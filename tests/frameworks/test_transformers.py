@@ -22,7 +22,7 @@ pytest.importorskip("transformers", reason="pip install 'onecycle[transformers]'
 from conformance import STEPS, Conformance, Values
 from fingerprint import fingerprint
 from small_trainer import new_trainer, samples
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments, __version__
 
 from onecycle.torch import Scheduler
 from onecycle.transformers import _trial, find_lr, one_cycle, range_test, with_policy
@@ -152,6 +152,8 @@ def test_logs_tell_the_rate_that_was_used(folder: str) -> None:
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     folder: str, accumulate: int
 ) -> None:
+    if accumulate > 1 and __version__.startswith("5.0."):
+        pytest.skip("nor do Transformers 5.0's own, with accumulation")
     options: dict[str, Any] = {
         "max_steps": 24,
         "gradient_accumulation_steps": accumulate,
@@ -168,13 +170,22 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     assert fingerprint(resumed.model)["tensors"] == fingerprint(whole.model)["tensors"]
 
 
-def test_a_run_can_be_resumed_with_another_peak(folder: str) -> None:
-    options: dict[str, Any] = {"max_steps": 20, "save_strategy": "steps", "save_steps": 5}
-    first = one_cycle(new_trainer(folder, **options), 0.1)
+@pytest.mark.parametrize("own_way", [False, True])
+def test_a_run_can_be_resumed_with_another_peak(folder: str, own_way: bool) -> None:
+    """The trap: the schedule of the arguments goes on from the old one."""
+
+    def build(peak: float) -> Any:
+        trainer = new_trainer(folder, max_steps=20, save_strategy="steps", save_steps=5, learning_rate=peak)
+        return trainer if own_way else one_cycle(trainer)
+
+    first = build(0.1)
     first.add_callback(StopAt(5))
     first.train()
-    second = train(one_cycle(new_trainer(folder, **options), 0.03), resume_from_checkpoint=True)
-    assert [used[0]["lr"] for used in second] == pytest.approx(oc.one_cycle(0.03, 20).lr(np.arange(5, 20)))
+    used = [groups[0]["lr"] for groups in train(build(0.01), resume_from_checkpoint=True)]
+    if own_way:
+        assert used[0] == pytest.approx(0.1 * 15 / 20)
+    else:
+        assert used == pytest.approx(oc.one_cycle(0.01, 20).lr(np.arange(5, 20)))
 
 
 def test_the_group_without_weight_decay_stays_without(folder: str) -> None:
@@ -325,19 +336,20 @@ def test_what_a_subclass_counts_within_its_containers_is_put_back(folder: str) -
 )
 def test_a_step_of_the_sweep_is_an_update_of_the_trainer(folder: str, arguments: dict[str, Any]) -> None:
     """Bit for bit, with its optimizer, collator, loss, accumulation and clipping."""
-    sequence: dict[str, Any] = {
-        "train_sampling_strategy": "sequential",
-        "max_grad_norm": 0.3,
-        "learning_rate": 0.01,
-    }
+
+    class InOrder(Trainer):  # type: ignore[misc]
+        def _get_train_sampler(self, *_: Any) -> Any:
+            return torch.utils.data.SequentialSampler(self.train_dataset)
+
     log: dict[str, Any] = {"logging_strategy": "steps", "logging_steps": 1}
-    trainer = new_trainer(folder, dropout=0.0, max_steps=20, **sequence, **log, **arguments)
+    options: dict[str, Any] = {"kind": InOrder, "dropout": 0.0, "max_steps": 20, "max_grad_norm": 0.3, **log}
+    trainer = new_trainer(folder, **options, **arguments)
     with _trial(trainer, validate=True) as trial:
         policy = oc.one_cycle(0.01, 20)
         losses = oc.train(trial, policy, progress=False).column("loss")[1]
         assert trial.steps_per_epoch == math.ceil(15 / trainer.args.gradient_accumulation_steps)
         swept = fingerprint(trainer.model)["tensors"]
-    trainer = new_trainer(folder, dropout=0.0, max_steps=20, **sequence, **log, **arguments)
+    trainer = new_trainer(folder, **options, **arguments)
     one_cycle(trainer, 0.01).train()
     assert swept == fingerprint(trainer.model)["tensors"]
     assert losses == [row["loss"] for row in trainer.state.log_history if "loss" in row]
