@@ -19,12 +19,14 @@ import onecycle
 
 ROOT = Path(__file__).parent.parent
 FRAMEWORKS = {
+    "accelerate": "accelerate",
     "ignite": "ignite",
     "jax": "optax",
     "keras": "keras",
     "lightning": "lightning",
     "optuna": "optuna",
     "skorch": "skorch",
+    "transformers": "transformers",
 }  # what a page needs, by its name
 PAGES = [
     ROOT / "README.md",

@@ -14,6 +14,7 @@ import onecycle
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {
+    "accelerate",
     "click",
     "ignite",
     "jax",
@@ -25,6 +26,7 @@ HEAVY = {
     "sklearn",
     "skorch",
     "torch",
+    "transformers",
 }
 
 

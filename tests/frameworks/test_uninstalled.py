@@ -8,7 +8,10 @@ from importlib import import_module
 import pytest
 
 
-@pytest.mark.parametrize("name", ["ignite", "keras", "lightning", "optax", "optuna", "skorch"])
+@pytest.mark.parametrize(
+    "name",
+    ["accelerate", "ignite", "keras", "lightning", "optax", "optuna", "skorch", "transformers"],
+)
 def test_the_error_names_the_extra(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     extra = {"optax": "jax"}.get(name, name)
     for loaded in [each for each in sys.modules if each.partition(".")[0] == name]:

@@ -838,6 +838,14 @@ def test_find_follows_functions_and_ends() -> None:
     unset = None
 
 
+def test_a_generator_of_the_system_s_which_has_no_state_is_left_alone() -> None:
+    system = random.SystemRandom()
+    trial = make_trial(loss_fn=lambda y, target: nn.functional.cross_entropy(y, target) + system.random())
+    trial.restore(trial.save())
+    trial.seed(0)
+    train(trial, 1)
+
+
 def test_tensor_data_sets_are_not_copied() -> None:
     mine = DataLoader(TensorDataset(torch.rand(1000, INPUTS), torch.zeros(1000).long()), batch_size=10)
     kept = sum(t.nbytes for t in tensors(make_trial(nn.Linear(INPUTS, CLASSES), train_loader=mine).save()))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator
+from random import SystemRandom
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -40,7 +41,8 @@ class Stream:
             )
         self._loader = loader
         self._counting = list(_counting(loader))
-        self._generators = find(GENERATORS, loader, *others)
+        found = find(GENERATORS, loader, *others)
+        self._generators = [each for each in found if not isinstance(each, SystemRandom)]  # it has no state
         self._batches: Iterator[Any] | None = None
         self._start: Tree = None
         self._taken = 0
