@@ -42,9 +42,10 @@ class Trial:
     holds. Anything else is what `step` is for.
 
     Put back are all parameters, buffers, gradients, optimizers and loss scalers, the plain values, tensors
-    and containers that modules and optimizers have as attributes, the numbers that loader, samplers and
-    data set count, and the random generators; also those that `step` refers to. What is out of reach: an
-    iterator's batches, state within other objects, and whatever a step does beyond this process.
+    and containers that modules and optimizers have as attributes, what loader, samplers and data set count
+    and the order in which they hold things, and the random generators; also those that `step` refers to.
+    What is out of reach: an iterator's batches, state within other objects, and whatever a step does beyond
+    this process. (A file holds of the loader only what it counts.)
 
     Args:
         model: on the device where it is to be trained.
