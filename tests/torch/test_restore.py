@@ -191,13 +191,38 @@ class Delegating(torch.optim.Optimizer):
         return self.optimizer.state_dict()
 
 
-def test_a_wrapper_that_delegates_is_kept_once() -> None:
+class DelegatingLookahead(Delegating):
+    """Delegates its state, and has a count and slow weights of its own."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(optimizer)
+        self.k = 0
+        self.slow = [p.detach().clone() for p in self.param_groups[0]["params"]]
+
+    def step(self, closure: Any = None) -> Any:
+        super().step(closure)
+        self.k += 1
+        if self.k % 3 == 0:
+            for p, slow in zip(self.param_groups[0]["params"], self.slow, strict=True):
+                p.data.copy_(slow.lerp_(p.detach(), 0.5))
+
+
+@pytest.mark.parametrize("before", [0, 4])
+def test_a_wrapper_that_delegates_its_state_but_counts(before: int) -> None:
+    def build() -> Trial:
+        model = net()
+        return make_trial(model, DelegatingLookahead(sgd(model)))
+
+    assert_put_back(build, before=before)
+
+
+def test_a_state_that_a_wrapper_delegates_is_kept_once() -> None:
     def build() -> Trial:
         model = net()
         return make_trial(model, Delegating(torch.optim.Adam(model.parameters(), lr=0.01)))
 
     assert_put_back(build, before=2)
-    assert len(build().save()["optimizers"]) == 1
+    assert [tree["state"] is None for tree in build().save()["optimizers"]] == [False, True]
 
 
 def test_groups_added_meanwhile_are_taken_out() -> None:
@@ -519,7 +544,7 @@ class Shrinking:
 
     def __init__(self) -> None:
         left = iter((3, 2, 1))
-        self.next_count = lambda: next(left)
+        self.next_count: Callable[[], int] = lambda: next(left)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(batches()[: self.next_count()])

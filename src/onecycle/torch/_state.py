@@ -185,22 +185,42 @@ def put_back_modules(modules: Iterable[nn.Module], trees: list[Tree], named: Map
         put_back_into(vars(module), tree["attributes"], OF_MODULES)
 
 
-def keep_optimizer(optimizer: torch.optim.Optimizer) -> Tree:
+def keep_optimizers(optimizers: Iterable[torch.optim.Optimizer]) -> list[Tree]:
+    """Each optimizer; of those that share a state, as a wrapper does, the first alone with it."""
+    seen: set[int] = set()
+    trees = []
+    for optimizer in optimizers:
+        tree = _keep_optimizer(optimizer) if id(optimizer.state) not in seen else {"state": None}
+        tree |= {
+            "class": type(optimizer).__name__,
+            "attributes": keep_attributes(optimizer, _OF_OPTIMIZERS),
+        }
+        seen.add(id(optimizer.state))
+        trees.append(tree)
+    return trees
+
+
+def _keep_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tree]:
     """State and param groups of an optimizer, parameters named by their place."""
     places = {id(p): place for place, p in enumerate(_parameters(optimizer))}
     return {
-        "class": type(optimizer).__name__,
         "state": [(places.get(id(key), key), keep(value)) for key, value in optimizer.state.items()],
         "groups": [
             {name: keep(value) for name, value in group.items() if name != "params"}
             for group in optimizer.param_groups
         ],
-        "attributes": keep_attributes(optimizer, _OF_OPTIMIZERS),
     }
 
 
-def put_back_optimizer(optimizer: torch.optim.Optimizer, tree: Tree) -> None:
-    """Put back what `keep_optimizer` kept; param groups that came since are taken out."""
+def put_back_optimizers(optimizers: Iterable[torch.optim.Optimizer], trees: list[Tree]) -> None:
+    """Put back what `keep_optimizers` kept; param groups that came since are taken out."""
+    for optimizer, tree in zip(optimizers, trees, strict=True):
+        if tree["state"] is not None:
+            _put_back_optimizer(optimizer, tree)
+        put_back_into(vars(optimizer), tree["attributes"], _OF_OPTIMIZERS)
+
+
+def _put_back_optimizer(optimizer: torch.optim.Optimizer, tree: dict[str, Tree]) -> None:
     del optimizer.param_groups[len(tree["groups"]) :]
     parameters = list(_parameters(optimizer))
     optimizer.state.clear()
@@ -208,7 +228,6 @@ def put_back_optimizer(optimizer: torch.optim.Optimizer, tree: Tree) -> None:
         optimizer.state[parameters[place] if isinstance(place, int) else place] = put_back(value)
     for group, kept in zip(optimizer.param_groups, tree["groups"], strict=True):
         put_back_into(group, kept, _OF_GROUPS)
-    put_back_into(vars(optimizer), tree["attributes"], _OF_OPTIMIZERS)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
@@ -217,12 +236,12 @@ def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
 
 
 def unwrap(optimizers: Iterable[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
-    """Those of `optimizers`, and of the optimizers they wrap, that have a state of their own."""
+    """`optimizers` and the optimizers they wrap, each once, the wrapped ones first."""
     found: dict[int, torch.optim.Optimizer] = {}
     for optimizer in optimizers:
         inner = [v for v in vars(optimizer).values() if hasattr(v, "param_groups") and hasattr(v, "state")]
         for each in (*unwrap(inner), optimizer):
-            found.setdefault(id(each.state), each)
+            found.setdefault(id(each), each)
     return list(found.values())
 
 

@@ -17,11 +17,11 @@ from onecycle.torch._state import (
     Tree,
     find,
     keep_modules,
-    keep_optimizer,
+    keep_optimizers,
     keep_parameters,
     name_parameters,
     put_back_modules,
-    put_back_optimizer,
+    put_back_optimizers,
     put_back_parameters,
     unwrap,
 )
@@ -270,15 +270,14 @@ class Trial:
         state: dict[str, Tree] = {"modules": keep_modules(self._modules, named)}
         if entire or (entire is None and any(map(_switch, self._optimizers))):
             state["parameters"] = keep_parameters(named)
-            state["optimizers"] = [keep_optimizer(each) for each in self._all_optimizers]
+            state["optimizers"] = keep_optimizers(self._all_optimizers)
         return state
 
     def _put_back_model(self, state: dict[str, Tree]) -> None:
         named = name_parameters(self._roots, self._all_optimizers)
         if "parameters" in state:
             named = put_back_parameters(named, state["parameters"])
-            for each, tree in zip(self._all_optimizers, state["optimizers"], strict=True):
-                put_back_optimizer(each, tree)
+            put_back_optimizers(self._all_optimizers, state["optimizers"])
         put_back_modules(self._modules, state["modules"], named)
 
     def _next_batch(self) -> Any:
@@ -383,7 +382,7 @@ def _check_same(state: Tree, ours: Tree) -> None:
 
 def _describe(state: Tree) -> Iterator[str]:
     """What the parts of a state must agree on with those of the trial it is restored to."""
-    kinds = (f"{tree['class']} of {len(tree['groups'])} param groups" for tree in state["optimizers"])
+    kinds = (f"{tree['class']} of {len(tree.get('groups', ()))} param groups" for tree in state["optimizers"])
     yield " and ".join(kinds)
     yield f"{len(state['modules'])} modules"
     yield f"{len(state['scalers'])} loss scalers"
