@@ -3,7 +3,7 @@ from __future__ import annotations
 import operator
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -40,7 +40,7 @@ class Scheduler(LRScheduler):
         optimizer: Optimizer,
         policy: Policy | Callable[[int], Mapping[str, float]],
         *,
-        start_step: int = 0,
+        start_step: SupportsIndex = 0,
     ) -> None:
         # LRScheduler.__init__ is left out: it wraps optimizer.step, and keeps more state than a step.
         if not hasattr(optimizer, "param_groups"):
