@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -191,13 +191,38 @@ class Delegating(torch.optim.Optimizer):
         return self.optimizer.state_dict()
 
 
-def test_a_wrapper_that_delegates_is_kept_once() -> None:
+class DelegatingLookahead(Delegating):
+    """Delegates its state, and has a count and slow weights of its own."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(optimizer)
+        self.k = 0
+        self.slow = [p.detach().clone() for p in self.param_groups[0]["params"]]
+
+    def step(self, closure: Any = None) -> Any:
+        super().step(closure)
+        self.k += 1
+        if self.k % 3 == 0:
+            for p, slow in zip(self.param_groups[0]["params"], self.slow, strict=True):
+                p.data.copy_(slow.lerp_(p.detach(), 0.5))
+
+
+@pytest.mark.parametrize("before", [0, 4])
+def test_a_wrapper_that_delegates_its_state_but_counts(before: int) -> None:
+    def build() -> Trial:
+        model = net()
+        return make_trial(model, DelegatingLookahead(sgd(model)))
+
+    assert_put_back(build, before=before)
+
+
+def test_a_state_that_a_wrapper_delegates_is_kept_once() -> None:
     def build() -> Trial:
         model = net()
         return make_trial(model, Delegating(torch.optim.Adam(model.parameters(), lr=0.01)))
 
     assert_put_back(build, before=2)
-    assert len(build().save()["optimizers"]) == 1
+    assert [tree["state"] is None for tree in build().save()["optimizers"]] == [False, True]
 
 
 def test_groups_added_meanwhile_are_taken_out() -> None:
@@ -281,6 +306,93 @@ class OwnLoader:
             )
 
 
+class Shuffled(OwnOrder):
+    """Another order of the last epoch's, shuffled in its own list."""
+
+    def __init__(self) -> None:
+        self.order = list(range(SAMPLES))
+
+    def __iter__(self) -> Iterator[int]:
+        random.shuffle(self.order)
+        yield from self.order
+
+
+class Picking:
+    """A loader that picks its batches from tensors, each epoch by another change of what it holds."""
+
+    def __init__(self, held: Any, pick: Callable[[Any], Iterable[Any]]) -> None:
+        self.held, self.pick = held, pick
+
+    def __iter__(self) -> Iterator[Any]:
+        x, y = data().tensors
+        for indices in self.pick(self):
+            yield x[indices], y[indices]
+
+
+def in_eights(order: Any) -> Any:
+    return torch.as_tensor(order).clone().view(-1, 8)
+
+
+def shuffle_array(of: Picking) -> Any:
+    np.random.shuffle(of.held)  # noqa: NPY002
+    return in_eights(of.held)
+
+
+def bind_another(of: Picking) -> Any:
+    of.held = of.held[torch.randperm(SAMPLES)]
+    return in_eights(of.held)
+
+
+def shuffle_batches(of: Picking) -> Any:
+    random.shuffle(of.held)
+    return [torch.tensor(each) for each in of.held]
+
+
+def shuffle_each(of: Picking) -> Any:
+    for bucket in of.held.values():
+        random.shuffle(bucket)
+    return [torch.tensor(bucket) for bucket in of.held.values()]
+
+
+def rotate(of: Picking) -> Any:
+    of.held.rotate(1)
+    return [torch.tensor(each) for each in list(of.held)[:3]]
+
+
+def make_order_late(of: Any) -> Any:
+    of.order = getattr(of, "order", torch.arange(SAMPLES)).roll(3)
+    return in_eights(of.order)
+
+
+def in_own_lists() -> list[list[int]]:
+    return [list(range(start, start + 8)) for start in range(0, SAMPLES, 8)]
+
+
+class Slotted:
+    """Counts in a slot."""
+
+    __slots__ = ("epoch",)
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.epoch += 1
+        x, y = data().tensors
+        for indices in in_eights(torch.arange(SAMPLES).roll(self.epoch)):
+            yield x[indices], y[indices]
+
+
+class Wrapping:
+    """Around another loader, which counts."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.inner)
+
+
 def batches() -> list[Any]:
     return [(torch.rand(4, INPUTS), torch.randint(CLASSES, (4,))) for _ in range(4)]
 
@@ -323,6 +435,16 @@ LOADERS: dict[str, Callable[[], Any]] = {
     "stream": lambda: DataLoader(Endless(), batch_size=2),
     "list": batches,
     "own loader": OwnLoader,
+    "sampler that shuffles its list": lambda: loader(shuffle=False, sampler=Shuffled()),
+    "shuffles its batches": lambda: Picking(in_own_lists(), shuffle_batches),
+    "shuffles within its dict": lambda: Picking(dict(enumerate(in_own_lists())), shuffle_each),
+    "shuffles its array": lambda: Picking(np.arange(SAMPLES), shuffle_array),
+    "binds another tensor": lambda: Picking(torch.arange(SAMPLES), bind_another),
+    "rotates a deque": lambda: Picking(deque(in_own_lists()), rotate),
+    "makes its order late": lambda: Picking(None, make_order_late),
+    "counts in a slot": Slotted,
+    "wraps a loader": lambda: Wrapping(Wrapping(OwnLoader())),
+    "wraps a DataLoader": lambda: Wrapping(loader(shuffle=False, sampler=Shuffled())),
 }
 WORKERS: dict[str, Callable[[], Any]] = {
     "2 workers": lambda: loader(num_workers=2),
@@ -418,14 +540,14 @@ def test_an_iterator_goes_on_from_where_it_is() -> None:
 
 
 class Shrinking:
-    """Gives one batch less each time."""
+    """Gives one batch less each time, by a count out of reach."""
 
     def __init__(self) -> None:
-        self.left = [*range(4)]
+        left = iter((3, 2, 1))
+        self.next_count: Callable[[], int] = lambda: next(left)
 
     def __iter__(self) -> Iterator[Any]:
-        self.left.pop()
-        return iter(batches()[: len(self.left)])
+        return iter(batches()[: self.next_count()])
 
 
 def test_a_loader_that_cannot_begin_anew_says_so() -> None:
@@ -850,6 +972,19 @@ def test_tensor_data_sets_are_not_copied() -> None:
     mine = DataLoader(TensorDataset(torch.rand(1000, INPUTS), torch.zeros(1000).long()), batch_size=10)
     kept = sum(t.nbytes for t in tensors(make_trial(nn.Linear(INPUTS, CLASSES), train_loader=mine).save()))
     assert kept == 4 * (INPUTS + 1) * CLASSES
+
+
+def test_batches_that_a_loader_holds_are_not_copied() -> None:
+    held = [(torch.rand(4, INPUTS), torch.zeros(4).long()) for _ in range(3)]
+    mine = Picking(np.arange(SAMPLES), shuffle_array)
+    mine.batches, first = held, held[0]  # type: ignore[attr-defined]
+    trial = make_trial(train_loader=mine)
+    state = trial.save()
+    held.reverse()
+    first[0].zero_()
+    trial.restore(state)
+    assert held[0] is first
+    assert not first[0].any()
 
 
 class FakeDevices:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -724,3 +725,12 @@ def test_start_step_that_is_no_count(step: Any) -> None:
     text = f"start_step must be an int >= 0, got {step!r}: it counts completed updates"
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         Scheduler(sgd(), POLICY, start_step=step)
+
+
+def test_steps_that_are_numpys() -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = Scheduler(optimizer, lambda step: {"lr": 1.0 + step}, start_step=np.int64(3))
+    assert optimizer.param_groups[0]["lr"] == 4.0
+    scheduler.load_state_dict({"last_epoch": np.int64(5)})
+    assert optimizer.param_groups[0]["lr"] == 6.0
+    assert type(scheduler.state_dict()["last_epoch"]) is int

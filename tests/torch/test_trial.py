@@ -717,6 +717,10 @@ class Lazy(nn.Module):
         ({"val_loader": ()}, ValueError, f"val_loader {EMPTY}"),
         ({"accumulate": 0}, ValueError, "accumulate must be a whole number of batches >= 1, got 0"),
         ({"accumulate": 1.5}, ValueError, "accumulate must be a whole number of batches >= 1, got 1.5"),
+        ({"loss_fn": 3}, TypeError, "loss_fn must be a function or None, got int"),
+        ({"step": 3}, TypeError, "step must be a function or None, got int"),
+        ({"device": "gpu"}, ValueError, "device must be a torch device such as 'cpu' or 'cuda', got 'gpu'"),
+        ({"clip_grad_norm": "1"}, TypeError, "clip_grad_norm must be a number or None, got str"),
         ({"clip_grad_norm": 0}, ValueError, "clip_grad_norm must be > 0 or None, got 0"),
         ({"clip_grad_norm": math.nan}, ValueError, "clip_grad_norm must be > 0 or None, got nan"),
         ({"step": len, "amp": True}, ValueError, STEP),
@@ -756,3 +760,48 @@ class Nothing(IterableDataset[Any]):
 def test_a_model_without_parameters_is_on_the_cpu() -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
     assert make_trial(nn.ReLU(), optimizer, train_loader=[(X, Y)], step=lambda b: len(b[0])).step() == SAMPLES
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "a"])
+def test_seeds_out_of_range(seed: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^seed must be an int >= 0 and < 2\*\*32, got {seed!r}$"):
+        make_trial().seed(seed)
+
+
+def test_seed_of_numpy() -> None:
+    make_trial().seed(np.int64(3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["a", math.nan, math.inf])
+def test_values_that_are_no_number(value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^lr must be a finite number, got {value!r}$"):
+        make_trial().set(lr=value)
+
+
+def test_momentum_of_an_optimizer_without_one() -> None:
+    model = net()
+    adagrad = torch.optim.Adagrad(model.parameters())
+    trial = make_trial(model, adagrad)
+    trial.set(lr=0.1, momentum=0.9)  # as a policy does
+    with pytest.raises(
+        ValueError, match=r"^momentum cannot be set: the optimizer, Adagrad, has no momentum$"
+    ):
+        onecycle.torch.range_test(
+            model, adagrad, nn.functional.cross_entropy, loader(), hyper="momentum", start=0.5, end=0.9
+        )
+
+
+def test_a_loss_without_a_gradient() -> None:
+    trial = make_trial(loss_fn=lambda output, y: nn.functional.cross_entropy(output.detach(), y))
+    with pytest.raises(ValueError, match=r"^loss_fn gave a loss without a gradient: "):
+        trial.step()
+
+
+@pytest.mark.parametrize("name", ["range_test", "find_lr"])
+def test_unknown_keywords_of_the_helpers(name: str) -> None:
+    model = net()
+    helper = getattr(onecycle.torch, name)
+    with pytest.raises(TypeError, match=rf"^{name}\(\) has no argument 'stepz': its keywords are .*, amp, "):
+        helper(
+            model, sgd(model), None, loader(), stepz=3, **({"total_steps": 9} if name == "find_lr" else {})
+        )

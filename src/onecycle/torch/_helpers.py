@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,8 @@ from onecycle import _find, _range_test
 from onecycle._curve import Curve
 from onecycle._suggest import Suggestion
 from onecycle.torch._trial import Loss, Trial
+
+_FOR_TRIAL = ("step", "device", "amp", "accumulate", "clip_grad_norm", "metrics")
 
 
 def range_test(
@@ -48,6 +51,7 @@ def range_test(
         TypeError: an argument is of the wrong kind.
         ValueError: an argument is out of its range; the message names it.
     """
+    _check_known(range_test, trial)
     return _range_test.range_test(
         Trial(model, optimizer, loss_fn, train_loader, val_loader, **trial),
         start=start,
@@ -89,6 +93,7 @@ def find_lr(
         TypeError: an argument is of the wrong kind.
         ValueError: an argument is out of its range; the message names it.
     """
+    _check_known(find_lr, trial)
     return _find.find_lr(
         Trial(model, optimizer, loss_fn, train_loader, val_loader, **trial),
         total_steps=total_steps,
@@ -97,3 +102,13 @@ def find_lr(
         seed=seed,
         progress=progress,
     )
+
+
+def _check_known(helper: Callable[..., Any], trial: Mapping[str, Any]) -> None:
+    """Raise TypeError in the helper's own name for what neither it nor a trial has."""
+    if unknown := trial.keys() - set(_FOR_TRIAL):
+        own = [p.name for p in signature(helper).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        raise TypeError(
+            f"{helper.__name__}() has no argument {min(unknown)!r}: its keywords are "
+            + ", ".join([*own, *_FOR_TRIAL])
+        )

@@ -61,6 +61,11 @@ class Hypers:
             for name in seen.keys() - {"lr"}:
                 _write(group, name, seen[name])
 
+    @property
+    def has_momentum(self) -> bool:
+        """Whether any group has a momentum, or betas, to set."""
+        return any(_read(group, "momentum") is not None for group in self._groups())
+
     def read(self, name: str) -> list[float]:
         """Each group's present value, 0 where it has none."""
         return [_read(group, name) or 0.0 for group in self._groups()]

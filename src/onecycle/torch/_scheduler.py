@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -39,12 +40,12 @@ class Scheduler(LRScheduler):
         optimizer: Optimizer,
         policy: Policy | Callable[[int], Mapping[str, float]],
         *,
-        start_step: int = 0,
+        start_step: SupportsIndex = 0,
     ) -> None:
         # LRScheduler.__init__ is left out: it wraps optimizer.step, and keeps more state than a step.
         if not hasattr(optimizer, "param_groups"):
             raise TypeError(f"optimizer must be a torch optimizer, got {type(optimizer).__name__}")
-        if not isinstance(start_step, int) or start_step < 0:
+        if (step := _integer(start_step)) is None or step < 0:
             raise ValueError(
                 f"start_step must be an int >= 0, got {start_step!r}: it counts completed updates"
             )
@@ -53,10 +54,10 @@ class Scheduler(LRScheduler):
         self.policy = policy
         self._hypers = Hypers([optimizer])
         self._hypers.mark("lr")  # SequentialLR starts from it
-        self._hypers.mark(*policy(start_step))
-        self._step_count = start_step + 1
+        self._hypers.mark(*policy(step))
+        self._step_count = step + 1
         self._led = False
-        self.last_epoch = start_step
+        self.last_epoch = step
         _after_loading(optimizer, self)
 
     @property
@@ -99,8 +100,8 @@ class Scheduler(LRScheduler):
         Raises:
             ValueError: `state_dict` holds no count of updates.
         """
-        step = state_dict.get("last_epoch")
-        if not isinstance(step, int) or step < -self._led:
+        step = _integer(state_dict.get("last_epoch"))
+        if step is None or step < -self._led:
             raise ValueError(f"state_dict must hold 'last_epoch', an int >= 0, got {dict(state_dict)!r:.120}")
         self._step_count = step + 1
         self._step = step
@@ -120,6 +121,14 @@ class Scheduler(LRScheduler):
 
     def _update_lr(self, epoch: int | None = None) -> None:
         self.step(epoch)
+
+
+def _integer(value: Any) -> int | None:
+    """`value` as an int, NumPy's too; None where it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
 
 
 def _check_policy(policy: object) -> None:

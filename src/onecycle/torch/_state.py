@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 Tree = Any
 SIMPLE = (bool, int, float, complex, str, type(None), np.generic)
@@ -183,22 +185,42 @@ def put_back_modules(modules: Iterable[nn.Module], trees: list[Tree], named: Map
         put_back_into(vars(module), tree["attributes"], OF_MODULES)
 
 
-def keep_optimizer(optimizer: torch.optim.Optimizer) -> Tree:
+def keep_optimizers(optimizers: Iterable[torch.optim.Optimizer]) -> list[Tree]:
+    """Each optimizer; of those that share a state, as a wrapper does, the first alone with it."""
+    seen: set[int] = set()
+    trees = []
+    for optimizer in optimizers:
+        tree = _keep_optimizer(optimizer) if id(optimizer.state) not in seen else {"state": None}
+        tree |= {
+            "class": type(optimizer).__name__,
+            "attributes": keep_attributes(optimizer, _OF_OPTIMIZERS),
+        }
+        seen.add(id(optimizer.state))
+        trees.append(tree)
+    return trees
+
+
+def _keep_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tree]:
     """State and param groups of an optimizer, parameters named by their place."""
     places = {id(p): place for place, p in enumerate(_parameters(optimizer))}
     return {
-        "class": type(optimizer).__name__,
         "state": [(places.get(id(key), key), keep(value)) for key, value in optimizer.state.items()],
         "groups": [
             {name: keep(value) for name, value in group.items() if name != "params"}
             for group in optimizer.param_groups
         ],
-        "attributes": keep_attributes(optimizer, _OF_OPTIMIZERS),
     }
 
 
-def put_back_optimizer(optimizer: torch.optim.Optimizer, tree: Tree) -> None:
-    """Put back what `keep_optimizer` kept; param groups that came since are taken out."""
+def put_back_optimizers(optimizers: Iterable[torch.optim.Optimizer], trees: list[Tree]) -> None:
+    """Put back what `keep_optimizers` kept; param groups that came since are taken out."""
+    for optimizer, tree in zip(optimizers, trees, strict=True):
+        if tree["state"] is not None:
+            _put_back_optimizer(optimizer, tree)
+        put_back_into(vars(optimizer), tree["attributes"], _OF_OPTIMIZERS)
+
+
+def _put_back_optimizer(optimizer: torch.optim.Optimizer, tree: dict[str, Tree]) -> None:
     del optimizer.param_groups[len(tree["groups"]) :]
     parameters = list(_parameters(optimizer))
     optimizer.state.clear()
@@ -206,7 +228,6 @@ def put_back_optimizer(optimizer: torch.optim.Optimizer, tree: Tree) -> None:
         optimizer.state[parameters[place] if isinstance(place, int) else place] = put_back(value)
     for group, kept in zip(optimizer.param_groups, tree["groups"], strict=True):
         put_back_into(group, kept, _OF_GROUPS)
-    put_back_into(vars(optimizer), tree["attributes"], _OF_OPTIMIZERS)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
@@ -215,12 +236,12 @@ def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
 
 
 def unwrap(optimizers: Iterable[torch.optim.Optimizer]) -> list[torch.optim.Optimizer]:
-    """Those of `optimizers`, and of the optimizers they wrap, that have a state of their own."""
+    """`optimizers` and the optimizers they wrap, each once, the wrapped ones first."""
     found: dict[int, torch.optim.Optimizer] = {}
     for optimizer in optimizers:
         inner = [v for v in vars(optimizer).values() if hasattr(v, "param_groups") and hasattr(v, "state")]
         for each in (*unwrap(inner), optimizer):
-            found.setdefault(id(each.state), each)
+            found.setdefault(id(each), each)
     return list(found.values())
 
 
@@ -241,20 +262,139 @@ def _is_kept(name: object, value: object, but: frozenset[str]) -> bool:
 
 # What the data pipeline holds ------------------------------------------------------------------------
 
+_PLAIN = (*_KEPT, set)
+_BOXES = (list, deque, set, dict)
+_MOST_INDICES = 2**22  # of an array that is copied; more are taken for data
+_PROTOCOLS = ("__iter__", "__next__", "__getitem__", "__call__")
 
-def keep_counters(things: Iterable[object]) -> list[dict[str, Any]]:
-    """Numbers, strings and flags among each thing's attributes: what samplers and the like count."""
-    return [{n: v for n, v in _attributes(thing).items() if isinstance(v, SIMPLE)} for thing in things]
+
+def pipeline(loader: object) -> list[object]:
+    """Loader, samplers, data sets and the like that `loader` leads to, the nearest first."""
+    found = _walk((loader,), _led_to)
+    return [each for each in found if each is loader or not isinstance(each, (tuple, *_BOXES))]
 
 
-def put_back_counters(things: Iterable[object], counters: list[dict[str, Any]]) -> None:
+def keep_counters(parts: Iterable[object]) -> list[dict[str, Any]]:
+    """Numbers, strings and flags among each part's attributes: what samplers and the like count."""
+    return [{n: v for n, v in _attributes(part).items() if isinstance(v, SIMPLE)} for part in parts]
+
+
+def put_back_counters(parts: Iterable[object], counters: list[dict[str, Any]]) -> None:
     """Put back what `keep_counters` kept, past any `__setattr__`."""
-    for thing, kept in zip(things, counters, strict=True):
-        _attributes(thing).update(kept)
+    for part, kept in zip(parts, counters, strict=True):
+        _set_attributes(part, kept)
+
+
+class Contents:
+    """What the parts of a pipeline refer to and in which order, none of its data copied.
+
+    Kept are each part's attributes and each container's items, as references, and a copy only of the
+    integers by which a part picks its samples. What has not changed is not written to.
+    """
+
+    def __init__(self, loader: object) -> None:
+        self._parts: list[tuple[object, dict[str, Any]]] = []
+        self._boxes: list[tuple[Any, list[Any]]] = []
+        self._indices: list[Tree] = []
+        for thing in _walk((loader,), _led_to):
+            if isinstance(thing, _BOXES):
+                self._boxes.append((thing, _items(thing)))
+            elif not isinstance(thing, tuple):
+                attributes = _attributes(thing)
+                self._parts.append((thing, attributes))
+                self._indices += [keep(value) for value in attributes.values() if _are_indices(value)]
+
+    def put_back(self) -> None:
+        """Put it all back, in the very objects."""
+        for part, kept in self._parts:
+            came = [n for n, v in _attributes(part).items() if n not in kept and isinstance(v, _PLAIN)]
+            _set_attributes(part, kept, came)
+        for box, items in self._boxes:
+            if not _same(_items(box), items):
+                box.clear()
+                (box.update if isinstance(box, (dict, set)) else box.extend)(items)
+        for kept in self._indices:
+            put_back(kept)
+
+
+def _led_to(thing: object) -> Iterable[object]:
+    """What of `thing` may itself be part of a pipeline, or a container of such parts."""
+    if isinstance(thing, dict):
+        held: Iterable[object] = thing.values()
+    else:
+        held = thing if isinstance(thing, (tuple, *_BOXES)) else _attributes(thing).values()
+    return [each for each in islice(held, 1024) if isinstance(each, (tuple, *_BOXES)) or _is_part(each)]
+
+
+def _is_part(thing: object) -> bool:
+    if isinstance(thing, (*SIMPLE, Tensor, np.ndarray, type, nn.Module, torch.optim.Optimizer, *GENERATORS)):
+        return False
+    if type(thing).__module__.partition(".")[0] in sys.stdlib_module_names:  # functions, files, queues, locks
+        return False
+    if any(hasattr(type(thing), protocol) for protocol in _PROTOCOLS):
+        return True
+    return all(isinstance(value, _PLAIN) for value in _attributes(thing).values())
+
+
+def _are_indices(value: object) -> bool:
+    if isinstance(value, Tensor):
+        whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+        return whole and value.layout == torch.strided and value.ndim == 1 and len(value) <= _MOST_INDICES
+    return (
+        type(value) is np.ndarray  # a memory map holds data
+        and value.dtype.kind in "iu"
+        and value.ndim == 1
+        and len(value) <= _MOST_INDICES
+        and value.flags.writeable
+    )
+
+
+def _items(box: Any) -> list[Any]:
+    return list(box.items() if isinstance(box, dict) else box)
+
+
+def _same(now: list[Any], then: list[Any]) -> bool:
+    """Whether both hold the very same things; the items of dicts are pairs of such."""
+    if len(now) != len(then):
+        return False
+    return all(
+        a is b or (type(a) is type(b) is tuple and len(a) == len(b) == 2 and a[0] is b[0] and a[1] is b[1])
+        for a, b in zip(now, then, strict=True)
+    )
 
 
 def _attributes(thing: object) -> dict[str, Any]:
-    return getattr(thing, "__dict__", {})
+    """Attributes of `thing` itself, those in slots too, but not the workers of a DataLoader."""
+    attributes = dict(getattr(thing, "__dict__", {}))
+    for name, slot in _slots(thing):
+        with suppress(AttributeError):  # nothing in it yet
+            attributes[name] = slot.__get__(thing)
+    if isinstance(thing, DataLoader):
+        del attributes["_iterator"]
+    return attributes
+
+
+def _set_attributes(thing: object, values: Mapping[str, Any], gone: Iterable[str] = ()) -> None:
+    """Give `thing` those of `values` that it has not, past any `__setattr__`, and take out those `gone`."""
+    own, slots, present = getattr(thing, "__dict__", {}), dict(_slots(thing)), _attributes(thing)
+    for name in gone:
+        if name in slots:
+            slots[name].__delete__(thing)
+        else:
+            del own[name]
+    for name, value in values.items():
+        if name in present and present[name] is value:
+            continue
+        if name in slots:
+            slots[name].__set__(thing, value)
+        else:
+            own[name] = value
+
+
+def _slots(thing: object) -> Iterator[tuple[str, MemberDescriptorType]]:
+    for kind in type(thing).__mro__:
+        if "__slots__" in vars(kind):
+            yield from ((n, m) for n, m in vars(kind).items() if isinstance(m, MemberDescriptorType))
 
 
 # Random generators -----------------------------------------------------------------------------------
@@ -322,21 +462,28 @@ def _generator_state(generator: Generator) -> Any:
 
 def find(kinds: tuple[type, ...], *roots: object, depth: int = 8, most: int = 10_000) -> list[Any]:
     """Things of `kinds` that `roots` hold or, where functions, refer to: the nearest first, each once."""
-    found: list[Any] = []
+
+    def beyond(thing: object) -> Iterable[object]:
+        return () if isinstance(thing, kinds) else _held_by(thing)
+
+    return [thing for thing in _walk(roots, beyond, depth, most) if isinstance(thing, kinds)]
+
+
+def _walk(
+    roots: Iterable[object], beyond: Callable[[object], Iterable[object]], depth: int = 8, most: int = 10_000
+) -> Iterator[Any]:
+    """`roots` and what lies `beyond` them, the nearest first, each once."""
     seen: dict[int, object] = {}  # with the thing, so that no other takes its id
-    level: list[object] = list(roots)
+    level = list(roots)
     for _ in range(depth + 1):
         below: list[object] = []
         for thing in level:
             if id(thing) in seen or len(seen) >= most:
                 continue
             seen[id(thing)] = thing
-            if isinstance(thing, kinds):
-                found.append(thing)
-            else:
-                below += _held_by(thing)
+            yield thing
+            below += beyond(thing)
         level = below
-    return found
 
 
 def _held_by(thing: object) -> Iterable[object]:

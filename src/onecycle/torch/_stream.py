@@ -10,10 +10,13 @@ from torch.utils.data import DataLoader
 
 from onecycle.torch._state import (
     GENERATORS,
+    LEFT_OUT,
+    Contents,
     Tree,
     find,
     keep_counters,
     keep_random,
+    pipeline,
     put_back_counters,
     put_back_random,
     seed_random,
@@ -40,7 +43,7 @@ class Stream:
                 stacklevel=3,
             )
         self._loader = loader
-        self._counting = list(_counting(loader))
+        self._parts = pipeline(loader)
         found = find(GENERATORS, loader, *others)
         self._generators = [each for each in found if not isinstance(each, SystemRandom)]  # it has no state
         self._batches: Iterator[Any] | None = None
@@ -68,12 +71,21 @@ class Stream:
         seed_random(self._generators, seed)
 
     def keep_sources(self) -> Tree:
-        """Every random generator, and what loader, samplers and data set count."""
-        return {"counters": keep_counters(self._counting), "random": keep_random(self._generators)}
+        """Every random generator, and what loader, samplers and data set count and hold.
+
+        The counters alone can be written to a file.
+        """
+        return {
+            "counters": keep_counters(self._parts),
+            "contents": Contents(self._loader),
+            "random": keep_random(self._generators),
+        }
 
     def put_back_sources(self, tree: Tree) -> None:
         """Put back what `keep_sources` kept."""
-        put_back_counters(self._counting, tree["counters"])
+        put_back_counters(self._parts, tree["counters"])
+        if (contents := tree.get("contents", LEFT_OUT)) is not LEFT_OUT:
+            contents.put_back()
         put_back_random(self._generators, tree["random"])
 
     def keep(self) -> Tree:
@@ -119,13 +131,3 @@ def private(loader: Iterable[Any]) -> Iterable[Any]:
     twin = copy.copy(loader)
     twin._iterator = None
     return twin
-
-
-def _counting(loader: object) -> Iterator[object]:
-    """Loader, samplers and data set, each of which may count on from epoch to epoch."""
-    if not isinstance(loader, DataLoader):  # whose only count is of its persistent workers
-        yield loader
-    for name in ("dataset", "datasets", "sampler", "batch_sampler"):
-        part = getattr(loader, name, ())
-        for each in part if isinstance(part, (list, tuple)) else (part,):
-            yield from _counting(each)

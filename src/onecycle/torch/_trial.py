@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -17,11 +19,11 @@ from onecycle.torch._state import (
     Tree,
     find,
     keep_modules,
-    keep_optimizer,
+    keep_optimizers,
     keep_parameters,
     name_parameters,
     put_back_modules,
-    put_back_optimizer,
+    put_back_optimizers,
     put_back_parameters,
     unwrap,
 )
@@ -42,9 +44,10 @@ class Trial:
     holds. Anything else is what `step` is for.
 
     Put back are all parameters, buffers, gradients, optimizers and loss scalers, the plain values, tensors
-    and containers that modules and optimizers have as attributes, the numbers that loader, samplers and
-    data set count, and the random generators; also those that `step` refers to. What is out of reach: an
-    iterator's batches, state within other objects, and whatever a step does beyond this process.
+    and containers that modules and optimizers have as attributes, what loader, samplers and data set count
+    and the order in which they hold things, and the random generators; also those that `step` refers to.
+    What is out of reach: an iterator's batches, state within other objects, and whatever a step does beyond
+    this process. (A file holds of the loader only what it counts.)
 
     Args:
         model: on the device where it is to be trained.
@@ -103,6 +106,11 @@ class Trial:
                 )
         if not isinstance(accumulate, int) or accumulate < 1:
             raise ValueError(f"accumulate must be a whole number of batches >= 1, got {accumulate!r}")
+        for name, function in (("loss_fn", loss_fn), ("step", step)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} must be a function or None, got {type(function).__name__}")
+        if clip_grad_norm is not None and not isinstance(clip_grad_norm, (int, float, np.number)):
+            raise TypeError(f"clip_grad_norm must be a number or None, got {type(clip_grad_norm).__name__}")
         if clip_grad_norm is not None and not clip_grad_norm > 0:
             raise ValueError(f"clip_grad_norm must be > 0 or None, got {clip_grad_norm}")
         if step is not None and (accumulate > 1 or clip_grad_norm is not None or amp is not None):
@@ -121,7 +129,7 @@ class Trial:
         self._val_loader = val_loader
         self._own_step = step
         first = next(model.parameters(), None)
-        self._device = torch.device(device or (first.device if first is not None else "cpu"))
+        self._device = _device(device, "cpu" if first is None else first.device)
         self._dtype, self._scaler = _precision(amp, self._device)
         self._accumulate = accumulate
         self._clip = clip_grad_norm
@@ -168,12 +176,29 @@ class Trial:
         }
 
     def set(self, **hyper: float) -> None:
-        """Set `lr`, `momentum` (or beta1) or `weight_decay`; param groups keep their ratios."""
+        """Set `lr`, `momentum` (or beta1) or `weight_decay`; param groups keep their ratios.
+
+        Raises:
+            ValueError: a value is no finite number, or momentum is to be set alone and there is none.
+        """
+        for name, value in hyper.items():
+            if not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value!r}")
+        if hyper.keys() == {"momentum"} and not self._hypers.has_momentum:
+            raise ValueError(
+                f"momentum cannot be set: the optimizer, {self.describe()['optimizer']}, has no momentum"
+            )
         self._hypers.write(hyper)
 
     def seed(self, seed: int) -> None:
-        """Seed every random generator, the loader's own too, and start the data anew."""
-        self._stream.seed(seed)
+        """Seed every random generator, the loader's own too, and start the data anew.
+
+        Raises:
+            ValueError: `seed` is no int from 0 to below 2**32, which is what NumPy takes.
+        """
+        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+            raise ValueError(f"seed must be an int >= 0 and < 2**32, got {seed!r}")
+        self._stream.seed(int(seed))
 
     def step(self) -> Tensor:
         """Train on one batch (`accumulate` of them); the loss before the update, still on the device.
@@ -269,15 +294,14 @@ class Trial:
         state: dict[str, Tree] = {"modules": keep_modules(self._modules, named)}
         if entire or (entire is None and any(map(_switch, self._optimizers))):
             state["parameters"] = keep_parameters(named)
-            state["optimizers"] = [keep_optimizer(each) for each in self._all_optimizers]
+            state["optimizers"] = keep_optimizers(self._all_optimizers)
         return state
 
     def _put_back_model(self, state: dict[str, Tree]) -> None:
         named = name_parameters(self._roots, self._all_optimizers)
         if "parameters" in state:
             named = put_back_parameters(named, state["parameters"])
-            for each, tree in zip(self._all_optimizers, state["optimizers"], strict=True):
-                put_back_optimizer(each, tree)
+            put_back_optimizers(self._all_optimizers, state["optimizers"])
         put_back_modules(self._modules, state["modules"], named)
 
     def _next_batch(self) -> Any:
@@ -298,6 +322,11 @@ class Trial:
                     loss = _scalar(self._loss(*self._forward(batch)), "loss_fn")
                 if len(batches) > 1:
                     loss = loss / len(batches)
+                if not loss.requires_grad:
+                    raise ValueError(
+                        "loss_fn gave a loss without a gradient: compute it from the model's output in torch "
+                        "without detach(), item() or no_grad(), or pass step for a loop of your own"
+                    )
                 (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
                 total = loss.detach() if total is None else total + loss.detach()
             if self._clip is not None:
@@ -382,7 +411,7 @@ def _check_same(state: Tree, ours: Tree) -> None:
 
 def _describe(state: Tree) -> Iterator[str]:
     """What the parts of a state must agree on with those of the trial it is restored to."""
-    kinds = (f"{tree['class']} of {len(tree['groups'])} param groups" for tree in state["optimizers"])
+    kinds = (f"{tree['class']} of {len(tree.get('groups', ()))} param groups" for tree in state["optimizers"])
     yield " and ".join(kinds)
     yield f"{len(state['modules'])} modules"
     yield f"{len(state['scalers'])} loss scalers"
@@ -409,6 +438,13 @@ def _precision(amp: Amp, device: torch.device) -> tuple[torch.dtype | None, torc
     if not isinstance(dtype, torch.dtype) or dtype not in names.values():
         raise ValueError(f"amp must be 'bf16', 'fp16', their torch dtype, a GradScaler or None, got {amp!r}")
     return dtype, torch.amp.GradScaler(device.type) if dtype == torch.float16 else None
+
+
+def _device(device: torch.device | str | None, default: torch.device | str) -> torch.device:
+    try:
+        return torch.device(default if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be a torch device such as 'cpu' or 'cuda', got {device!r}") from error
 
 
 def _needs_closure(optimizer: Optimizer) -> bool:

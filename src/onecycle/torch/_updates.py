@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class UpdateScheduler(Scheduler):
         optimizer: Optimizer,
         policy: Policy | Callable[[int], Mapping[str, float]],
         *,
-        start_step: int = 0,
+        start_step: SupportsIndex = 0,
     ) -> None:
         self._seen = updates(optimizer)
         super().__init__(optimizer, policy, start_step=start_step)
