@@ -362,6 +362,14 @@ def test_one_curve_in_many_dialects(tmp_path: Path, text: str) -> None:
     assert Curve.read(path) == Curve([0.1, 0.2], [2, 1])
 
 
+def test_rows_whose_rate_is_nan_are_dropped(tmp_path: Path) -> None:
+    # What pandas and a broken logger write for "no rate"; a loss of NaN stays: it is where the run died.
+    path = write(tmp_path, "lr,loss\n0.1,2\nnan,nan\n0.2,1\nnan,3\ninf,\n0.4,nan\n")
+    assert Curve.from_csv(path) == Curve([0.1, 0.2, 0.4], [2, 1, NAN])
+    path = write(tmp_path, '{"lr": NaN, "loss": 2, "step": 1}\n{"lr": 0.1, "step": 1}\n')
+    assert Curve.from_csv(path) == Curve([0.1], [2], step=[1])
+
+
 def test_smiths_columns(tmp_path: Path) -> None:
     text = (
         "iteration,lr,momentum,weight_decay,train_loss,test_loss,test_accuracy\n"
@@ -439,7 +447,8 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         ("{oops", "lr", "this is no JSON"),
         ("[]", "lr", 'expected JSON with "log_history"'),
         ('{"a": 1}', "lr", 'expected JSON with "log_history" .Hugging Face., a list of records, or "format"'),
-        ("lr,loss\n-1,2\n", "lr", r"value\[0\] is -1"),
+        ("lr,loss\n1,2\n-1,2\n", "lr", "row 2: 'lr' is -1; every lr must be finite and at least 0: leave"),
+        ("step,lr,loss\n0,1,\n1,inf,\n0,,2\n1,,2\n", "lr", "row 2: 'lr' is inf"),
     ],
 )  # fmt: skip
 def test_what_a_log_lacks_is_said(tmp_path: Path, text: str, hyper: str, message: str) -> None:
@@ -499,7 +508,7 @@ def test_read_names_the_file_that_holds_no_curve(tmp_path: Path) -> None:
         (broken, "value must be a sequence of numbers"),
         ("a,b\n1,2\n", "found no column for the rate and the loss"),
         ('{"format": "onecycle.suggestion"}', 'expected JSON with "log_history"'),
-        ("lr,loss\ninf,2\n", r"value\[0\] is inf"),
+        ("lr,loss\ninf,2\n", "row 1: 'lr' is inf"),
     ):
         path = write(tmp_path, text)
         with pytest.raises(ValueError, match=message) as caught:

@@ -110,7 +110,7 @@ def read_log(
     """Pick value, loss, val_loss, step, seed and noise out of a log.
 
     Rows that hold only the rate or only the loss are joined where they carry the same step, as Lightning
-    and Hugging Face write them; what then lacks rate or loss is dropped.
+    and Hugging Face write them; what then lacks rate or loss is dropped. A rate of NaN is none.
 
     Args:
         text: the log.
@@ -119,7 +119,7 @@ def read_log(
         names: the column by role ("value", "loss", ...) where the user named it, else None.
 
     Raises:
-        ValueError: a column is missing, or no row has both rate and loss.
+        ValueError: a column is missing, no row has both rate and loss, or a rate is infinite or negative.
     """
     columns, rows = read_rows(text, source)
     column = {}
@@ -142,13 +142,19 @@ def read_log(
             f"name it: from_csv(path, {how})"
         )
 
-    picked = [{role: row[name] for role, name in column.items() if name in row} for row in rows]
+    picked = [_pick(row, column, number) for number, row in enumerate(rows, 1)]
     points = [row for row in _joined(picked) if row["loss"] is not None and row["value"] is not None]
     if not points:
         raise ValueError(
             f"{source}: no row has both {column['value']!r} and {column['loss']!r}"
             + ("" if column["step"] else "; a step column would join rows that have one of them")
         )
+    for point in points:
+        if not 0 <= point["value"] < math.inf:
+            raise ValueError(
+                f"{source}: row {point['row']}: {column['value']!r} is {point['value']:g}; "
+                f"every {hyper} must be finite and at least 0: leave that row out"
+            )
     result: dict[str, Any] = {role: [point[role] for point in points] for role in column}
     for role in ("val_loss", "noise"):
         measured = [math.nan if number is None else number for number in result[role]]
@@ -160,7 +166,15 @@ def read_log(
 
 
 _SPOKEN = {"lr": "rate", "weight_decay": "weight decay"}
-_BLANK: Row = dict.fromkeys(("value", "loss", "val_loss", "step", "seed", "noise"))
+_BLANK: Row = dict.fromkeys(("value", "loss", "val_loss", "step", "seed", "noise", "row"))
+
+
+def _pick(row: Row, column: Mapping[str, str | None], number: int) -> Row:
+    # A loss of NaN is a finding, a rate of NaN is none. The number is for messages about the rate.
+    picked = {role: row[name] for role, name in column.items() if name in row}
+    if math.isnan(picked.get("value", 0.0)):
+        del picked["value"]
+    return picked | {"row": number} if "value" in picked else picked
 
 
 def _joined(rows: Sequence[Row]) -> list[Row]:
