@@ -554,3 +554,8 @@ def test_losses_too_large_for_arithmetic_are_refused_without_a_warning(loss: Any
 def test_a_run_ends_where_its_loss_gets_too_large_for_arithmetic() -> None:
     lost = Curve(X, np.where(X > 5, NAN, bowl())).suggest()
     assert Curve(X, np.where(X > 5, HUGE, bowl())).suggest() == lost
+
+
+def test_a_suggestion_fits_a_float() -> None:
+    with pytest.raises(ValueError, match="low <= value <= high < infinity"):
+        Suggestion(1, 1, 10**400, "r", "s")

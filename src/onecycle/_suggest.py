@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -46,7 +47,7 @@ class Suggestion:
     hyper: str = "lr"
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= self.value <= self.high < np.inf:
+        if not 0 < self.low <= self.value <= self.high <= sys.float_info.max:
             raise ValueError(
                 f"a suggestion needs 0 < low <= value <= high < infinity, "
                 f"got low={self.low!r}, value={self.value!r}, high={self.high!r}"
