@@ -144,6 +144,14 @@ def test_defaults_are_torchs() -> None:
     agree(ours.momentum, momentum, 200)
 
 
+def test_step_sizes_that_are_no_whole_numbers() -> None:
+    sizes: dict[str, Any] = {"step_size_up": 7.5, "step_size_down": 4.0}
+    lr, momentum = run(CyclicLR(OPTIMIZERS["sgd"](), 0.1, 0.3, **sizes), 100)
+    ours = cyclical.from_torch(0.1, 0.3, **sizes)
+    agree(ours.lr, lr, 200)
+    agree(ours.momentum, momentum, 200)
+
+
 # What torch's OneCycleLR gets wrong. Only our side is asserted: torch may mend its own. ----------
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pickle
+import re
 import time
 from copy import deepcopy
 from dataclasses import FrozenInstanceError
@@ -113,6 +114,8 @@ def test_repr_is_short() -> None:
             {"value": [1, -2]},
             r"value\[1\] is -2; every lr must be finite and at least 0: leave that point out",
         ),
+        ({"step": [0, 1e30]}, r"step must hold whole numbers below 2\*\*63, not 1e\+30"),
+        ({"loss": [0, 10**400]}, "loss holds a number that is too large for a float"),
         ({"value": [NAN, 2]}, r"value\[0\] is nan; every lr"),
         ({"value": [1, INF], "hyper": "momentum"}, r"value\[1\] is inf; every momentum"),
         ({"value": [[1, 2]]}, "value must have one dimension, not 2: give one number per point"),
@@ -337,6 +340,8 @@ def test_columns_that_only_look_alike_are_not_taken() -> None:
     assert find_column(["train_loss_epoch", "train_loss_step"], "loss") == "train_loss_step"
     assert find_column(["epoch", "batch", "step"], "step") == "step"
     assert find_column(["lr-Adam/pg2", "lr-Adam/pg1"], "lr") == "lr-Adam/pg2"
+    assert find_column(["val - loss", "run - val - loss"], "loss") is None
+    assert find_column(["lr - SGD"], "lr") == "lr - SGD"
     assert fold(" Train / Loss-x ") == "train_loss_x"
 
 
@@ -348,6 +353,19 @@ def test_columns_that_only_look_alike_are_not_taken() -> None:
         "lr;loss\n0,1;2,0\n0,2;1,0\n",
         "lr\tloss\n0.1\t2\n\n0.2\t1\n",
         "# lr,loss\n0.1,2\n0.2,1",
+        "# lr,loss\n0.1,2\n# a note\n0.2,1\n",
+        "# made by a tool, 2 runs\n# on a day\nlr,loss\n0.1,2\n0.2,1\n",
+        "# made by a tool\n# lr loss\n1.0e-01 2.0e+00\n2.0e-01 1.0e+00\n",
+        "# lr, loss\n1.0e-01 2.0e+00\n2.0e-01 1.0e+00\n",
+        "# lr loss\n0.1,2\n0.2,1\n",
+        "lr loss\n0.1 2\n0.2 1\n",
+        "lr loss\n0,1 2,0\n0,2 1,0\n",
+        "    lr   loss\n0  0.1  2.0\n1  0.2  1.0\n",
+        "learning rate   train loss\n 0.1   2\n 0.2   1\n",
+        "lr\tloss\n0,1\t2,0\n0,2\t1,0\n",
+        "lrs,losses\n0.1,2\n0.2,1\n",
+        "lr,run 1 - loss,run 1 - loss__MIN,run 1 - loss__MAX\n0.1,2,0,9\n0.2,1,0,9\n",
+        "Step,b - loss,a - lr,a - loss,a - val - loss\n0,7,0.1,2,\n1,8,0.2,1,\n",
         ' "lr", loss\r\n0.1,2\r\n0.2,1,extra\r\n',
         "loss,lr\n2,0.1\n1,0.2\n",
         "lr,loss\n0.1,2\n,1.5\n0.15,\n0.3,None\n0.2,1\n",
@@ -360,6 +378,14 @@ def test_one_curve_in_many_dialects(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, text.replace('\n "lr"', '\n"lr"'))
     assert Curve.from_csv(path) == Curve([0.1, 0.2], [2, 1])
     assert Curve.read(path) == Curve([0.1, 0.2], [2, 1])
+
+
+def test_rows_whose_rate_is_nan_are_dropped(tmp_path: Path) -> None:
+    # What pandas and a broken logger write for "no rate"; a loss of NaN stays: it is where the run died.
+    path = write(tmp_path, "lr,loss\n0.1,2\nnan,nan\n0.2,1\nnan,3\ninf,\n0.4,nan\n")
+    assert Curve.from_csv(path) == Curve([0.1, 0.2, 0.4], [2, 1, NAN])
+    path = write(tmp_path, '{"lr": NaN, "loss": 2, "step": 1}\n{"lr": 0.1, "step": 1}\n')
+    assert Curve.from_csv(path) == Curve([0.1], [2], step=[1])
 
 
 def test_smiths_columns(tmp_path: Path) -> None:
@@ -427,11 +453,12 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         (
             "a,b\n1,2\n", "lr",
             r"found no column for the rate and the loss; the file has the columns 'a', 'b'; "
-            r"name it: from_csv\(path, value='NAME', loss='NAME'\)",
+            r"name them: value='NAME' and loss='NAME' of Curve.from_csv, "
+            r"or --lr NAME and --loss NAME on the command line$",
         ),
-        ("a,loss\n1,2\n", "lr", r"no column for the rate; the file has .* from_csv\(path, value='NAME'\)"),
-        ("lr,b\n1,2\n", "lr", r"no column for the loss; .* from_csv\(path, loss='NAME'\)"),
-        ("lr,loss\n1,2\n", "momentum", "no column for the momentum;"),
+        ("a,loss\n1,2\n", "lr", r"no column for the rate; .* name it: value='NAME' of .* --lr NAME on"),
+        ("lr,b\n1,2\n", "lr", r"no column for the loss; .* name it: loss='NAME' of .* --loss NAME on"),
+        ("lr,loss\n1,2\n", "momentum", "no column for the momentum; .* of Curve.from_csv$"),
         ("lr,loss\n1,2\n", "weight_decay", "no column for the weight decay;"),
         ("lr,loss\n1,\n,2\n", "lr", "no row has both 'lr' and 'loss'; a step column would join"),
         ("step,lr,loss\n0,1,\n1,,2\n", "lr", "no row has both 'lr' and 'loss'$"),
@@ -439,7 +466,11 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         ("{oops", "lr", "this is no JSON"),
         ("[]", "lr", 'expected JSON with "log_history"'),
         ('{"a": 1}', "lr", 'expected JSON with "log_history" .Hugging Face., a list of records, or "format"'),
-        ("lr,loss\n-1,2\n", "lr", r"value\[0\] is -1"),
+        ("lr,loss\n1,2\n-1,2\n", "lr", "row 2: 'lr' is -1; every lr must be finite and at least 0: leave"),
+        ("lr,loss,step\n0.1,2,0\n0.2,1,1e30\n", "lr", r"step must hold whole numbers below 2\*\*63"),
+        ("a b c\n1 2\n", "lr", "3 columns in the header, 2 in the first row: separate them by commas"),
+        (Curve([0.1], [2]).to_json(), "lr", "this is a curve of this library, which has no columns to name"),
+        ("step,lr,loss\n0,1,\n1,inf,\n0,,2\n1,,2\n", "lr", "row 2: 'lr' is inf"),
     ],
 )  # fmt: skip
 def test_what_a_log_lacks_is_said(tmp_path: Path, text: str, hyper: str, message: str) -> None:
@@ -493,13 +524,46 @@ def test_the_kind_of_sweep_is_seen(tmp_path: Path, values: Any, sweep: Any) -> N
     assert Curve.from_csv(path).sweep == sweep
 
 
+@pytest.mark.parametrize("read", [Curve.read, Curve.from_csv])
+def test_logs_beyond_what_can_be_read(tmp_path: Path, read: Any) -> None:
+    for text, message in (
+        (f'[{{"lr": 0.1, "loss": 1{"0" * 400}}}]', "'loss' holds a number that is too large for a float"),
+        ("[" * 100_000, "this is no JSON (nested too deep)"),
+        (f"lr,loss\n0.1,2\n{'1' * 200_000},2\n", "row 2: field larger than field limit"),
+    ):
+        path = write(tmp_path, text)
+        with pytest.raises(ValueError, match=re.escape(message)) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+
+
+def test_json_too_deep_or_too_large_is_damaged(tmp_path: Path) -> None:
+    text = Curve([0.1], [1]).to_json()
+    for part, bad, message in (
+        ("{}", "[" * 100_000, "this is no JSON (nested too deep)"),
+        ("{}", '{"a":' + "[" * 5000 + "]" * 5000 + "}", "nested too deep"),
+        ("[1.0]", f"[1{'0' * 400}]", "loss holds a number that is too large for a float"),
+        ('"step": [0]', '"step": [1e30]', "step must hold whole numbers below 2**63, not 1e+30"),
+    ):
+        path = write(tmp_path, text.replace(part, bad), "lr.json")
+        for read in (Curve.read, Curve.load):
+            with pytest.raises(ValueError, match=re.escape(message)) as caught:
+                read(path)
+            assert str(caught.value).startswith(f"{path}: ")
+    deep: Any = []
+    deep.append(deep)
+    with pytest.raises(ValueError, match="settings are nested too deep for JSON"):
+        Curve([0.1], [1], settings={"a": deep})
+
+
 def test_read_names_the_file_that_holds_no_curve(tmp_path: Path) -> None:
     broken = Curve([0.1], [1]).to_json().replace("0.1", '"x"')
     for text, message in (
         (broken, "value must be a sequence of numbers"),
         ("a,b\n1,2\n", "found no column for the rate and the loss"),
         ('{"format": "onecycle.suggestion"}', 'expected JSON with "log_history"'),
-        ("lr,loss\ninf,2\n", r"value\[0\] is inf"),
+        ("lr,loss\ninf,2\n", "row 1: 'lr' is inf"),
     ):
         path = write(tmp_path, text)
         with pytest.raises(ValueError, match=message) as caught:

@@ -11,6 +11,7 @@ import pytest
 
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
+from onecycle._policies import one_cycle
 from onecycle._suggest import Suggestion, anchors
 
 pytest.importorskip("matplotlib")
@@ -139,3 +140,15 @@ def test_the_global_state_of_pyplot_stays_out_of_it() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout == "False\n"
+
+
+def test_losses_too_large_for_arithmetic_are_left_out() -> None:
+    x = np.geomspace(1e-6, 10, 100)
+    for loss in (np.full(100, 1.7e308), 1.7e308 * (-1.0) ** np.arange(100), np.where(x > 1, 1.7e308, 1.0)):
+        Curve(x, loss).plot()  # and no warning
+
+
+def test_a_policy_of_one_step_is_a_dot() -> None:
+    ax = one_cycle(0.1, 1).plot()
+    assert [line.get_marker() for line in ax.get_lines()] == ["o"]
+    assert [line.get_marker() for line in one_cycle(0.1, 2).plot().get_lines()] != ["o"]

@@ -819,3 +819,23 @@ def test_garbage_gives_a_policy_or_a_value_error(changes: dict[str, Any]) -> Non
         assert str(error)  # noqa: PT017
     else:
         assert policy(3)
+
+
+def test_a_step_too_large_for_a_float_holds_the_last_values() -> None:
+    policy = one_cycle(0.1, 100)
+    assert policy(10**400) == policy(99)
+
+
+def test_torchs_step_sizes_may_be_floats() -> None:
+    assert cyclical.from_torch(0.1, 0.3, 2000.0) == cyclical.from_torch(0.1, 0.3)
+    assert cyclical.from_torch(0.1, 0.3, 2.5, np.float32(1.5)).lr(2.5) == 0.3
+    for unfit, message in (
+        (0.0, "step_size_up must be > 0, got 0"),
+        (math.inf, "step_size_up must be a finite number, got inf"),
+        ("10", "step_size_up must be a whole number >= 1, got '10'"),
+        (0, "step_size_up must be a whole number >= 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            cyclical.from_torch(0.1, 0.3, unfit)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=re.escape("gamma must lie in (0, 1], got 1.01")):
+        cyclical.from_torch(0.1, 0.3, mode="exp_range", gamma=1.01)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import re
+import sys
 from fractions import Fraction
 from typing import Any
 
@@ -492,3 +493,25 @@ def test_numbers_of_the_largest_size_are_fine() -> None:
 def test_a_step_counts_updates(schedule: ClosedForm, step: Any, shown: str) -> None:
     with refuses(f"step must be finite and >= 0, got {shown}: it counts completed optimizer updates"):
         schedule(step)
+
+
+def test_an_exponential_piece_may_span_more_than_a_float() -> None:
+    for a, b in ((1e-300, 1e300), (1e300, 1e-300), (5e-324, sys.float_info.max)):
+        schedule = exponential(a, b, 10)
+        logs = np.linspace(math.log10(a), math.log10(b), 11)
+        got = np.log10(values(schedule, range(11)))
+        assert got == pytest.approx(logs, rel=1e-12, abs=1e-12)
+        assert (schedule(0), schedule(10), schedule(11)) == (a, b, b)
+        assert schedule(np.arange(12.0)) == pytest.approx(values(schedule, range(12)), rel=1e-12)
+
+
+def test_a_step_too_large_for_a_float() -> None:
+    far = 10**400
+    for schedule in (linear(1, 3, 4.5), constant(3), exponential(1, 3, 2), cosine(1, 3, 2)):
+        assert schedule(far) == 3
+    assert Cycle(0, 1, 2, 2, last=2)(far) == 1
+    for endless in (Cycle(0, 1, 2, 2), Cycle(0, 1, 2.5, 2), Cycle(0, 1, 2, 2, "triangular2")):
+        with pytest.raises(ValueError, match=r"^step must be finite and >= 0, got 1000.*: it counts"):
+            endless(far)
+    with pytest.raises(ValueError, match=r"^step must be finite and >= 0, got inf: it counts"):
+        linear(1, 3, 4)(np.array([0, far]))

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -512,3 +514,48 @@ def test_smiths_range_tests_fall_and_creep_up_without_diverging(log: Any, low: f
     assert anchors(curve).divergence is None
     suggestion = curve.suggest()
     assert low < suggestion.value < high
+
+
+@pytest.mark.parametrize("offset", [1e6, 1e9, 1e11])
+def test_a_fall_counts_whatever_is_added_to_the_loss(offset: float) -> None:
+    # The drop is 1e-9 of the loss and less, and far above its rounding.
+    plain, shifted = Curve(X, bowl()), Curve(X, bowl() + offset)
+    assert anchors(shifted).minimum == pytest.approx(anchors(plain).minimum, rel=0.05)
+    assert shifted.suggest().value == pytest.approx(plain.suggest().value, rel=0.05)
+
+
+def test_an_explosion_is_not_called_non_finite() -> None:
+    with pytest.raises(Inconclusive, match="the loss explodes at rate 10 and never clearly fell"):
+        Curve(X, bowl() + 5e13).suggest()  # rounding hides the fall
+
+
+HUGE = 1.7e308
+
+
+@pytest.mark.parametrize(
+    ("loss", "reason"),
+    [
+        (np.full(701, HUGE), "none of the 701 losses is a finite number up to 1e+300"),
+        (HUGE * (-1.0) ** np.arange(701), "none of the 701 losses is a finite number up to 1e+300"),
+        (np.where(X > 1, HUGE, 1.0), "the loss is beyond 1e+300 from rate 1.02 on and never fell"),
+        (np.where(X > 1, np.where(X > 2, NAN, HUGE), 1.0), "the loss is beyond 1e+300 from rate 1.02 on"),
+    ],
+)
+def test_losses_too_large_for_arithmetic_are_refused_without_a_warning(loss: Any, reason: str) -> None:
+    curve = Curve(X, loss)
+    curve.smooth()
+    for rule in RULES:
+        with contextlib.suppress(Inconclusive):
+            curve.suggest(rule)
+    with pytest.raises(Inconclusive, match=re.escape(reason)):
+        curve.suggest()
+
+
+def test_a_run_ends_where_its_loss_gets_too_large_for_arithmetic() -> None:
+    lost = Curve(X, np.where(X > 5, NAN, bowl())).suggest()
+    assert Curve(X, np.where(X > 5, HUGE, bowl())).suggest() == lost
+
+
+def test_a_suggestion_fits_a_float() -> None:
+    with pytest.raises(ValueError, match="low <= value <= high < infinity"):
+        Suggestion(1, 1, 10**400, "r", "s")

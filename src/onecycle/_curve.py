@@ -243,12 +243,14 @@ class Curve:
         step: str | None = None,
         hyper: str = "lr",
     ) -> Curve:
-        """Read a log of any tool: comma, semicolon or tab, Hugging Face's trainer_state.json, JSON lines.
+        """Read a log of any tool: comma, semicolon, tab or spaces, trainer_state.json, JSON lines.
 
         Columns are found by their usual names, whatever their case and separators: lr, learning rate,
-        train/learning_rate, lr-AdamW/pg1 (Lightning's monitor); loss, train_loss, loss/train; val_loss,
-        test_loss, eval/loss; step, iteration, epoch. Rows that hold only one of rate and loss are joined
-        by their step. Rows without rate or loss are dropped.
+        train/learning_rate, lr-AdamW/pg1 (Lightning's monitor), lrs (fastai); loss, train_loss, loss/train,
+        "run - loss" (Weights & Biases); val_loss, test_loss, eval/loss; step, iteration, epoch. Lines that
+        start with # are comments, the last one before the numbers may be the header. Rows that hold only
+        one of rate and loss are joined by their step. Rows without rate or loss are dropped; a rate of NaN
+        is none.
 
         Args:
             path: the file.
@@ -304,6 +306,8 @@ _TYPES: Mapping[str, Any] = {
 def _floats(name: str, data: npt.ArrayLike, n: int | None = None) -> Floats:
     try:
         array = np.array(data, dtype=np.float64)
+    except OverflowError:
+        raise ValueError(f"{name} holds a number that is too large for a float") from None
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a sequence of numbers, not {data!r:.60}") from None
     return _sealed(name, array, n)
@@ -313,6 +317,9 @@ def _ints(name: str, data: npt.ArrayLike, n: int) -> Ints:
     numbers = _floats(name, data, n)
     if not (np.isfinite(numbers) & (numbers == np.floor(numbers))).all():
         raise ValueError(f"{name} must hold whole numbers, not {data!r:.60}")
+    beyond = numbers[np.abs(numbers) >= 2.0**63]
+    if beyond.size:
+        raise ValueError(f"{name} must hold whole numbers below 2**63, not {beyond[0]:g}")
     return _sealed(name, np.array(data, dtype=np.int64), n)
 
 
@@ -330,6 +337,8 @@ def _jsonable(settings: Mapping[str, Any]) -> dict[str, Any]:
         copy: dict[str, Any] = decode(json.loads(json.dumps(encode(settings), allow_nan=False)))
     except TypeError as error:
         raise TypeError(f"settings must be what JSON can hold: {error}") from None
+    except RecursionError:
+        raise ValueError("settings are nested too deep for JSON") from None
     return copy
 
 

@@ -78,6 +78,18 @@ def write_document(kind: str, version: int, fields: Mapping[str, Any]) -> str:
     return json.dumps(document, allow_nan=False) + "\n"
 
 
+def load_json(text: str) -> Any:
+    """What the JSON text holds, decoded.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deep to read.
+    """
+    try:
+        return decode(json.loads(text))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def read_document(
     text: str, kind: str, version: int, fields: Mapping[str, Any], source: str
 ) -> dict[str, Any]:
@@ -97,7 +109,7 @@ def read_document(
         ValueError: no JSON, another format, a newer version, a field missing or of a wrong type.
     """
     try:
-        document = json.loads(text)
+        document = load_json(text)
     except ValueError as error:
         raise ValueError(f"{source}: this is no JSON ({error})") from None
     found = document.get("format") if isinstance(document, dict) else None
@@ -111,7 +123,6 @@ def read_document(
             f"{source}: written in version {written} of {kind}, this onecycle reads up to {version}: "
             "upgrade onecycle"
         )
-    document = decode(document)
     for name, types in fields.items():
         if not isinstance(document.get(name), types):
             state = f"is of the wrong type: {document[name]!r:.40}" if name in document else "is missing"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
+
+from onecycle._files import load_json
 
 Row = dict[str, Any]  # numbers by column, or by role
 
@@ -16,7 +19,7 @@ _TRAIN = r"(?:train|training)"
 _VALID = r"(?:val|valid|validation|test|eval)"
 PATTERNS: dict[str, Sequence[str]] = {
     "lr": (
-        r"lr|learning_?rate",
+        r"lrs?|learning_?rates?",  # fastai's recorder: lrs, losses
         rf"{_TRAIN}_(?:lr|learning_?rate)",
         r"eta|rate",
         r"(?:lr|learning_?rate)_.*(?<!momentum)(?<!weight_decay)",  # Lightning's monitor: lr-AdamW/pg1
@@ -26,6 +29,7 @@ PATTERNS: dict[str, Sequence[str]] = {
     "weight_decay": (r"weight_decay|wd", r".*_(?:weight_decay|wd)"),
     "loss": (
         r"loss",
+        r"losses",
         rf"{_TRAIN}_loss|loss_{_TRAIN}",
         rf"{_TRAIN}_loss_(?:step|batch)|loss_(?:step|batch)|batch_loss",
         rf".*_{_TRAIN}_loss|{_TRAIN}_loss_.*",
@@ -35,6 +39,10 @@ PATTERNS: dict[str, Sequence[str]] = {
     "seed": (r"seed",),
     "noise": (r"noise",),
 }
+
+
+_MOST = sys.float_info.max
+_GAP = r"[\s;,]+"
 
 
 def fold(name: str) -> str:
@@ -47,9 +55,17 @@ def find_column(columns: Sequence[str], what: str) -> str | None:
     own = re.escape(fold(what))
     for pattern in PATTERNS.get(what, (own, rf".*_{own}")):
         for column in columns:
-            if re.fullmatch(pattern, fold(column)):
+            if any(re.fullmatch(pattern, fold(name)) for name in (column, _split_run(column)[1])):
                 return column
     return None
+
+
+def _split_run(column: str) -> tuple[str, str]:
+    # Weights & Biases exports "run - loss" beside "run - loss__MIN" and "run - loss__MAX".
+    run, dash, rest = column.partition(" - ")
+    if dash and re.fullmatch(rf"{_TRAIN}|{_VALID}", fold(run)):
+        return "", column
+    return (run, rest) if dash else ("", column)
 
 
 def read_rows(text: str, source: str) -> tuple[list[str], list[Row]]:
@@ -61,28 +77,86 @@ def read_rows(text: str, source: str) -> tuple[list[str], list[Row]]:
     if text.lstrip()[:1] in ("{", "["):
         records = _json_records(text, source)
         columns = list(dict.fromkeys(name for record in records for name in record))
-        return columns, [_numbers(record, ".") for record in records]
+        return columns, [_numbers(record, ".", source) for record in records]
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise ValueError(f"{source}: the file is empty")
-    # numpy.savetxt comments its header.
-    lines[0] = lines[0].lstrip("# ")
-    separator = max("\t;,", key=lines[0].count)
-    reader = csv.reader(lines, delimiter=separator)
-    columns = [name.strip() for name in next(reader)]
-    decimal = "," if separator == ";" else "."
-    return columns, [_numbers(dict(zip(columns, cells, strict=False)), decimal) for cells in reader]
+    header, body = _header(lines)
+    columns, rows = _cells(header, body, source)
+    return columns, [
+        _numbers(dict(zip(columns, row, strict=False)), decimal, source) for row, decimal in rows
+    ]
+
+
+def _header(lines: Sequence[str]) -> tuple[str, list[str]]:
+    # Comments may come first; numpy.savetxt comments its header too, the last of them then.
+    body = [line for line in lines if not line.lstrip().startswith("#")]
+    comments = list(takewhile(lambda line: line.lstrip().startswith("#"), lines))
+    if comments and (not body or any(_number(cell, ".") is not None for cell in re.split(_GAP, body[0]))):
+        return comments[-1].lstrip("# "), body
+    return body[0], body[1:]
+
+
+def _cells(header: str, body: Sequence[str], source: str) -> tuple[list[str], list[tuple[list[str], str]]]:
+    # Columns, and each row with its decimal mark.
+    separator = max("\t;,", key=header.count)
+    first = body[0] if body else ""
+    if not header.count(separator):
+        if not any(map(first.count, "\t;,")) or _decimal_commas(first.split(), len(header.split())):
+            return _spaced(header, body, source)
+        # "# lr loss" above rows of another separator
+        separator = max("\t;,", key=first.count)
+        header = separator.join(header.split())
+    elif body and not first.count(separator) and len(first.split()) == header.count(separator) + 1:
+        # "# lr, loss" above rows that numpy.savetxt wrote
+        return _spaced(" ".join(map(fold, header.split(separator))), body, source)
+    reader = csv.reader([header, *body], delimiter=separator)
+    try:
+        columns, *rows = ([cell.strip() for cell in cells] for cells in reader)
+    except csv.Error as error:
+        raise ValueError(f"{source}: row {reader.line_num - 1}: {error}") from None
+    decimal = {",": ".", ";": ","}.get(separator) or _decimal(body)
+    return columns, [(row, decimal) for row in rows]
+
+
+def _decimal_commas(cells: Sequence[str], columns: int) -> bool:
+    return len(cells) == columns > 1 and all(re.fullmatch(r"[^,;]+(,[^,;]+)?", cell) for cell in cells)
+
+
+def _spaced(header: str, body: Sequence[str], source: str) -> tuple[list[str], list[tuple[list[str], str]]]:
+    columns, n = [name.strip("\"'") for name in header.split()], len(body[0].split()) if body else 0
+    if n == len(columns) + 1:
+        columns = ["", *columns]  # pandas leaves the index without a name
+    wide = re.split(r"\s{2,}", header.strip())
+    if body and n != len(columns):
+        if n != len(wide):
+            raise ValueError(
+                f"{source}: {len(columns)} columns in the header, {n} in the first row: "
+                "separate them by commas or tabs"
+            )
+        columns = wide
+    decimal = _decimal(body)
+    return columns, [(line.split(), decimal) for line in body]
+
+
+def _decimal(body: Sequence[str]) -> str:
+    return "." if any(re.search(r"\d\.\d", line) for line in body) else ","
 
 
 def _json_records(text: str, source: str) -> list[Mapping[str, Any]]:
     try:
-        document = json.loads(text)
+        document = load_json(text)
     except ValueError as whole:
         try:
-            document = [json.loads(line) for line in text.splitlines() if line.strip()]
+            document = [load_json(line) for line in text.splitlines() if line.strip()]
         except ValueError:
             raise ValueError(f"{source}: this is no JSON ({whole})") from None
     if isinstance(document, dict):
+        if document.get("format") == "onecycle.curve":
+            raise ValueError(
+                f"{source}: this is a curve of this library, which has no columns to name: read it by "
+                "Curve.load, or without --lr and --loss on the command line"
+            )
         document = document.get("log_history")
     if not (isinstance(document, list) and document and all(isinstance(record, dict) for record in document)):
         raise ValueError(
@@ -92,8 +166,12 @@ def _json_records(text: str, source: str) -> list[Mapping[str, Any]]:
     return document
 
 
-def _numbers(record: Mapping[str, Any], decimal: str) -> Row:
-    numbers = ((name, _number(cell, decimal)) for name, cell in record.items())
+def _numbers(record: Mapping[str, Any], decimal: str, source: str) -> Row:
+    try:
+        numbers = [(name, _number(cell, decimal)) for name, cell in record.items()]
+    except OverflowError:
+        name = next(name for name, cell in record.items() if isinstance(cell, int) and abs(cell) > _MOST)
+        raise ValueError(f"{source}: {name!r} holds a number that is too large for a float") from None
     return {name: number for name, number in numbers if number is not None}
 
 
@@ -110,7 +188,7 @@ def read_log(
     """Pick value, loss, val_loss, step, seed and noise out of a log.
 
     Rows that hold only the rate or only the loss are joined where they carry the same step, as Lightning
-    and Hugging Face write them; what then lacks rate or loss is dropped.
+    and Hugging Face write them; what then lacks rate or loss is dropped. A rate of NaN is none.
 
     Args:
         text: the log.
@@ -119,13 +197,16 @@ def read_log(
         names: the column by role ("value", "loss", ...) where the user named it, else None.
 
     Raises:
-        ValueError: a column is missing, or no row has both rate and loss.
+        ValueError: a column is missing, no row has both rate and loss, or a rate is infinite or negative.
     """
     columns, rows = read_rows(text, source)
-    column = {}
+    column: dict[str, str | None] = {}
     for role, name in names.items():
         if name is None:
-            column[role] = find_column(columns, hyper if role == "value" else role)
+            # The rate and loss of one run, where the file holds several; "value" is the first role.
+            run = _split_run(column.get("value") or "")[0]
+            own = [c for c in columns if not run or _split_run(c)[0] in ("", run)]
+            column[role] = find_column(own, hyper if role == "value" else role)
             continue
         alike = [other for other in columns if other == name] or [c for c in columns if fold(c) == fold(name)]
         if not alike:
@@ -136,19 +217,28 @@ def read_log(
         what = " and ".join(
             {"value": f"the {_SPOKEN.get(hyper, hyper)}", "loss": "the loss"}[m] for m in missing
         )
-        how = ", ".join(f"{role}='NAME'" for role in missing)
+        how = " and ".join(f"{role}='NAME'" for role in missing) + " of Curve.from_csv"
+        if hyper == "lr":
+            options = " and ".join({"value": "--lr NAME", "loss": "--loss NAME"}[m] for m in missing)
+            how += f", or {options} on the command line"
         raise ValueError(
             f"{source}: found no column for {what}; the file has {_listed(columns)}; "
-            f"name it: from_csv(path, {how})"
+            f"name {'them' if missing[1:] else 'it'}: {how}"
         )
 
-    picked = [{role: row[name] for role, name in column.items() if name in row} for row in rows]
+    picked = [_pick(row, column, number) for number, row in enumerate(rows, 1)]
     points = [row for row in _joined(picked) if row["loss"] is not None and row["value"] is not None]
     if not points:
         raise ValueError(
             f"{source}: no row has both {column['value']!r} and {column['loss']!r}"
             + ("" if column["step"] else "; a step column would join rows that have one of them")
         )
+    for point in points:
+        if not 0 <= point["value"] < math.inf:
+            raise ValueError(
+                f"{source}: row {point['row']}: {column['value']!r} is {point['value']:g}; "
+                f"every {hyper} must be finite and at least 0: leave that row out"
+            )
     result: dict[str, Any] = {role: [point[role] for point in points] for role in column}
     for role in ("val_loss", "noise"):
         measured = [math.nan if number is None else number for number in result[role]]
@@ -160,7 +250,15 @@ def read_log(
 
 
 _SPOKEN = {"lr": "rate", "weight_decay": "weight decay"}
-_BLANK: Row = dict.fromkeys(("value", "loss", "val_loss", "step", "seed", "noise"))
+_BLANK: Row = dict.fromkeys(("value", "loss", "val_loss", "step", "seed", "noise", "row"))
+
+
+def _pick(row: Row, column: Mapping[str, str | None], number: int) -> Row:
+    # A loss of NaN is a finding, a rate of NaN is none. The number is for messages about the rate.
+    picked = {role: row[name] for role, name in column.items() if name in row}
+    if math.isnan(picked.get("value", 0.0)):
+        del picked["value"]
+    return picked | {"row": number} if "value" in picked else picked
 
 
 def _joined(rows: Sequence[Row]) -> list[Row]:

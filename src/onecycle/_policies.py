@@ -343,8 +343,8 @@ class _Cyclical:
         self,
         base_lr: SupportsFloat,
         max_lr: SupportsFloat,
-        step_size_up: SupportsIndex = 2000,
-        step_size_down: SupportsIndex | None = None,
+        step_size_up: SupportsIndex | SupportsFloat = 2000,
+        step_size_down: SupportsIndex | SupportsFloat | None = None,
         mode: Mode = "triangular",
         gamma: float = 1.0,
         scale_fn: Callable[[float], float] | None = None,
@@ -355,11 +355,14 @@ class _Cyclical:
     ) -> Policy:
         """The policy with the values of `torch.optim.lr_scheduler.CyclicLR` for the same arguments.
 
+        The step sizes may be no whole numbers, as there. A `gamma` above 1 is refused: without an end,
+        the rate would overflow.
+
         Raises:
             ValueError: an argument is out of its range.
         """
-        up = _whole("step_size_up", step_size_up)
-        down = up if step_size_down is None else _whole("step_size_down", step_size_down)
+        up = _steps("step_size_up", step_size_up)
+        down = up if step_size_down is None else _steps("step_size_down", step_size_down)
         if scale_mode not in ("cycle", "iterations"):
             raise ValueError(f"scale_mode must be 'cycle' or 'iterations', got {scale_mode!r}")
         per: Literal["cycle", "step"] = "cycle" if scale_mode == "cycle" else "step"
@@ -370,8 +373,8 @@ class _Cyclical:
         self,
         base_lr: SupportsFloat,
         max_lr: SupportsFloat,
-        up: int,
-        down: int,
+        up: float,
+        down: float,
         mode: Mode | Callable[[float], float],
         gamma: float,
         per: Literal["cycle", "step"],
@@ -451,3 +454,10 @@ def _whole(name: str, value: SupportsIndex) -> int:
     if number < 1 or isinstance(value, bool):
         raise ValueError(f"{name} must be a whole number >= 1, got {brief(value)}")
     return number
+
+
+def _steps(name: str, value: SupportsIndex | SupportsFloat) -> float:
+    """A number of steps > 0, whole or not."""
+    if isinstance(value, SupportsFloat) and not isinstance(value, SupportsIndex):
+        return _rate(name, value)
+    return _whole(name, value)

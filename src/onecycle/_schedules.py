@@ -48,14 +48,17 @@ class ClosedForm(ABC):
         if isinstance(step, (int, float)):
             if 0 <= step < math.inf:
                 return self._one(step)
-            unfit = step
+            unfit: Any = step
         else:
-            steps = np.asarray(step, dtype=np.float64)
+            try:
+                steps = np.asarray(step, dtype=np.float64)
+            except OverflowError:  # as large as only Python's int is
+                steps = np.array([math.inf])
             outside = steps[~((steps >= 0) & (steps < math.inf))]
             if not outside.size:
                 return self._many(steps) if steps.ndim else self._one(float(steps))
             unfit = outside[0]
-        raise ValueError(f"step must be finite and >= 0, got {unfit}: it counts completed optimizer updates")
+        raise _no_step(unfit)
 
     @abstractmethod
     def _one(self, step: float) -> float: ...
@@ -161,6 +164,8 @@ class Piecewise(ClosedForm):
         object.__setattr__(self, "_pieces", (first, *between, last))
 
     def _one(self, step: float) -> float:
+        if step >= self.steps[-1]:
+            return float(self.values[-1])  # also where the step is too large for a float
         start, length, a, b, shape = self._pieces[bisect_right(self.steps, step)]
         part = (step - start) / length
         return float(a + (b - a) * part if shape == "linear" else _between(a, b, part, shape, math))
@@ -235,6 +240,8 @@ class Cycle(ClosedForm):
     def _one(self, step: float) -> float:
         if self.last is not None:
             step = min(step, self.last)
+        if step > sys.float_info.max:
+            raise _no_step(brief(step))
         cycle, inside = divmod(step, self.up + self.down)
         height = inside / self.up if inside <= self.up else (self.up + self.down - inside) / self.down
         return float(self.start + (self.peak - self.start) * height * self._scale(step, cycle + 1))
@@ -294,6 +301,10 @@ def exponential(start: float, end: float, steps: float) -> Piecewise:
     return Piecewise.through(((0, start), (steps, end)), "exponential")
 
 
+def _no_step(step: object) -> ValueError:
+    return ValueError(f"step must be finite and >= 0, got {step}: it counts completed optimizer updates")
+
+
 def read_json(text: str) -> Any:
     """What the JSON document `text` holds.
 
@@ -313,7 +324,10 @@ def _between(a: float, b: float, part: Any, shape: Shape, lib: Any) -> Any:
         angle = part * (math.pi / 2)
         return a * lib.cos(angle) ** 2 + b * lib.sin(angle) ** 2
     if shape == "exponential":
-        return a * (b / a) ** part
+        a, b = float(a), float(b)
+        ratio = b / a
+        # Where the ratio overflows or loses digits, the logarithms do not.
+        return a * ratio**part if 1e-300 < ratio < 1e300 else a ** (1 - part) * b**part
     return a + (b - a) * part
 
 

@@ -37,6 +37,14 @@ class Smoothed(NamedTuple):
 # Grid points per kernel width, and how many widths the kernel reaches.
 CELLS, _REACH = 8, 5
 
+# Differences and sums of larger losses overflow; a run with such a loss is lost anyway.
+LARGEST = 1e300
+
+
+def finite_or_lost(loss: Floats) -> Floats:
+    """The losses, infinite in place of those beyond `LARGEST`."""
+    return np.where(np.abs(loss) > LARGEST, np.copysign(np.inf, loss), loss)
+
 
 def smooth(curve: Curve, width: float | None = None) -> Smoothed:
     """Smooth as `Curve.smooth` says, in O(points + grid)."""
@@ -80,7 +88,7 @@ def _runs(curve: Curve) -> tuple[list[tuple[Floats, Floats]], list[float]]:
     for seed in np.unique(curve.seed):
         mine = curve.seed == seed
         value, loss = curve.value[mine], curve.loss[mine]
-        bad = np.flatnonzero(~np.isfinite(loss))
+        bad = np.flatnonzero(~np.isfinite(finite_or_lost(loss)))
         if bad.size:
             lost.append(float(value[bad[0]]))
             value, loss = value[: bad[0]], loss[: bad[0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._files import read_document, write_document
 from onecycle._schedules import Array as Floats
-from onecycle._smooth import CELLS, smooth
+from onecycle._smooth import CELLS, LARGEST, finite_or_lost, smooth
 
 _FORMAT, _VERSION = "onecycle.suggestion", 1
 _NUMBER, _TEXT = (int, float), str
@@ -46,7 +47,7 @@ class Suggestion:
     hyper: str = "lr"
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= self.value <= self.high < np.inf:
+        if not 0 < self.low <= self.value <= self.high <= sys.float_info.max:
             raise ValueError(
                 f"a suggestion needs 0 < low <= value <= high < infinity, "
                 f"got low={self.low!r}, value={self.value!r}, high={self.high!r}"
@@ -126,6 +127,8 @@ class Anchors:
 # A drop counts if it is this many standard errors of the smoothed loss; on 100 points of pure noise, one
 # curve in a hundred has such a drop.
 _CLEAR = 5.0
+# And if it is more than the rounding of the losses, as a share of them.
+_ROUNDING = 1e-13
 
 
 def anchors(curve: Curve) -> Anchors:
@@ -136,7 +139,7 @@ def anchors(curve: Curve) -> Anchors:
     least = int(loss.argmin())
     best = float(loss[least])
     drop = start - best
-    if least == 0 or drop <= max(_CLEAR * error[least], 1e-9 * max(abs(start), abs(best))):
+    if least == 0 or drop <= max(_CLEAR * error[least], _ROUNDING * max(abs(start), abs(best))):
         return Anchors(start, best, noise)
 
     x = np.log10(value)
@@ -198,9 +201,11 @@ def read(curve: Curve) -> tuple[Anchors, float, float]:
     found = anchors(curve)
     hyper = {"lr": "rate"}.get(curve.hyper, curve.hyper)
     points, end = smoothed.points, float(curve.value.max(initial=0))
-    if not np.isfinite(curve.loss).any():
+    if not np.isfinite(finite_or_lost(curve.loss)).any():
+        large = f" up to {LARGEST:g}" if np.isfinite(curve.loss).any() else ""
         raise Inconclusive(
-            f"none of the {len(curve)} losses is a finite number: start the sweep lower, or look at the data"
+            f"none of the {len(curve)} losses is a finite number{large}: "
+            "start the sweep lower, or look at the data"
             if len(curve)
             else "the curve holds no point: run a range test first"
         )
@@ -239,11 +244,15 @@ def _why_no_minimum(
     start, drop = found.start, found.start - found.best
     size = max(abs(start), abs(found.best))
     top = int(loss.argmax())
-    if loss[top] - start > max(_CLEAR * error[top], drop, 1e-9 * size):
+    if loss[top] - start > max(_CLEAR * error[top], drop, _ROUNDING * size):
         return f"the loss only rises, from {start:.3g} to {loss[top]:.3g}: start the sweep lower"
     if lost is not None:
-        return f"the loss is not finite from {hyper} {lost:.3g} on and never fell: start the sweep lower"
-    if max(drop, loss[top] - start, found.noise) <= 1e-9 * size:
+        there = curve.loss[curve.value == lost]
+        if (np.abs(there) <= LARGEST).all():
+            return f"the loss explodes at {hyper} {lost:.3g} and never clearly fell: start the sweep lower"
+        state = f"beyond {LARGEST:g}" if np.isfinite(there).all() else "not finite"
+        return f"the loss is {state} from {hyper} {lost:.3g} on and never fell: start the sweep lower"
+    if max(drop, loss[top] - start, found.noise) <= _ROUNDING * size:
         return (
             f"the loss is flat at {start:.3g} from {hyper} {_least(curve):.3g} to {curve.value.max():.3g}: "
             f"sweep to a higher end, or check that the updates reach the weights"
@@ -343,7 +352,9 @@ def _from_tool(curve: Curve, rule: str) -> Suggestion:
     for seed in np.unique(curve.seed):
         mine = (curve.seed == seed) & (curve.value > 0)
         try:
-            answers.append(_rules.RULES[rule](curve.value[mine], curve.loss[mine]))
+            # Infinite and huge losses take the tools where they would take them, in silence.
+            with np.errstate(over="ignore", invalid="ignore"):
+                answers.append(_rules.RULES[rule](curve.value[mine], curve.loss[mine]))
         except Inconclusive as error:
             refusal = error
     if not answers:

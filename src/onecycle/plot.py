@@ -15,6 +15,7 @@ from onecycle._errors import Inconclusive
 from onecycle._files import write_file
 from onecycle._policies import Policy
 from onecycle._schedules import Cycle
+from onecycle._smooth import LARGEST, finite_or_lost
 from onecycle._suggest import Suggestion, anchors
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ def plot_curve(
             suggestion = refusal
 
     shown = curve.value > 0
-    value, loss = curve.value[shown], curve.loss[shown]
+    value, loss = curve.value[shown], finite_or_lost(curve.loss[shown])
     ax.plot(value, loss, ".", color=_LOSS, alpha=0.4, markersize=5, markeredgewidth=0, label="loss per step")
     if curve.val_loss is not None:
-        measured = shown & np.isfinite(curve.val_loss)
+        measured = shown & (np.abs(curve.val_loss) <= LARGEST)
         ax.plot(
             curve.value[measured],
             curve.val_loss[measured],
@@ -98,7 +99,7 @@ def plot_curve(
 def _limit_loss(ax: Axes, curve: Curve) -> None:
     # The fall fills the picture; an exploding tail leaves it.
     seen = anchors(curve)
-    finite = curve.loss[np.isfinite(curve.loss)]
+    finite = curve.loss[np.abs(curve.loss) <= LARGEST]
     if seen.minimum is not None:
         drop = seen.start - seen.best
         ax.set_ylim(seen.best - 0.15 * drop - 2 * seen.noise, seen.start + 0.3 * drop + 2 * seen.noise)
@@ -153,13 +154,14 @@ def plot_policy(policy: Policy, path: StrPath | None = None, *, ax: Axes | None 
     steps = np.unique(np.linspace(0, length - 1, 2000).round())
     styles = {"lr": (_LOSS, "-"), "momentum": (_VAL, "--"), "weight_decay": (_SUGGESTED, ":")}
     lines = []
+    marker = "o" if len(steps) == 1 else ""  # one point makes no line
     for i, (name, values) in enumerate(policy(steps).items()):
         side = ax if i == 0 else ax.twinx()
         if i > 1:
             side.spines["right"].set_position(("outward", 55))
         color, style = styles[name]
         label = _LABELS.get(name, name)
-        lines += side.plot(steps, values, style, color=color, linewidth=2, label=label)
+        lines += side.plot(steps, values, style, marker=marker, color=color, linewidth=2, label=label)
         side.set_ylabel(label, color=color)
         side.tick_params(axis="y", colors=color)
         if name != "momentum":
