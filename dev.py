@@ -21,7 +21,11 @@ BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "dev-stamp"
 LOCK = ROOT / "requirements.lock"
-KINDS = ("demo", "dev", "frameworks")  # each holds all that the one before it has
+EXTRAS = {  # each kind holds all that the one before it has
+    "demo": "demo",
+    "dev": "demo,ignite,lightning,optuna,skorch",  # the frameworks that are light
+    "frameworks": "demo,frameworks",
+}
 INPUTS = ("dev.py", "pyproject.toml", "requirements.lock", "src/onecycle/__init__.py")
 
 
@@ -56,7 +60,8 @@ def setup(kind: str) -> None:
     """Make .venv hold the package with the demo's extras, then the developer's tools, then all frameworks."""
     digest = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in INPUTS)).hexdigest()
     stamp = STAMP.read_text() if STAMP.exists() and PYTHON.exists() else ""
-    if stamp in [f"{there} {digest}" for there in KINDS[KINDS.index(kind) :]]:
+    kinds = list(EXTRAS)
+    if stamp in [f"{there} {digest}" for there in kinds[kinds.index(kind) :]]:
         return
     if not PYTHON.exists() or call(PYTHON, "-m", "pip", "--version", stdout=subprocess.DEVNULL):
         say("creating .venv")
@@ -67,8 +72,7 @@ def setup(kind: str) -> None:
     STAMP.unlink(missing_ok=True)
     pip = (PYTHON, "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check")
     groups = () if kind == "demo" else ("--group", "dev")
-    extras = "demo,frameworks" if kind == "frameworks" else "demo"
-    if call(*pip, "pip>=25.1") or call(*pip, "-c", LOCK, "-e", f".[{extras}]", *groups):
+    if call(*pip, "pip>=25.1") or call(*pip, "-c", LOCK, "-e", f".[{EXTRAS[kind]}]", *groups):
         fail("the installation failed; pip's message above says why")
     STAMP.write_text(f"{kind} {digest}")
 

@@ -59,7 +59,7 @@ def _piecewise(schedule: Piecewise, step: Any, lib: Any, real: Callable[[Any], A
         if shape == "cosine":
             here = a * lib.sin(rest * (math.pi / 2)) ** 2 + b * lib.sin(part * (math.pi / 2)) ** 2
         elif shape == "exponential":
-            here = a * lib.exp(part * math.log(b / a))
+            here = a * lib.exp(part * (math.log(b) - math.log(a)))
         else:
             here = a * rest + b * part
         out = lib.where(passed[i] >= 0, here, out)
