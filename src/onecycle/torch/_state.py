@@ -370,7 +370,7 @@ def _attributes(thing: object) -> dict[str, Any]:
         with suppress(AttributeError):  # nothing in it yet
             attributes[name] = slot.__get__(thing)
     if isinstance(thing, DataLoader):
-        del attributes["_iterator"]
+        attributes.pop("_iterator", None)  # a subclass may keep none
     return attributes
 
 
