@@ -15,6 +15,7 @@ html_title = f"onecycle {release}"
 html_copy_source = False
 
 autodoc_mock_imports = [  # none is needed to build these pages
+    "accelerate",
     "ignite",
     "jax",
     "keras",
@@ -22,6 +23,7 @@ autodoc_mock_imports = [  # none is needed to build these pages
     "optax",
     "optuna",
     "skorch",
+    "transformers",
 ]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -19,12 +19,13 @@ from onecycle import _find, _range_test
 from onecycle._curve import Curve
 from onecycle._policies import Policy
 from onecycle._suggest import Suggestion
-from onecycle.accelerate import SHARDED, Epochs, Trial
 from onecycle.torch import Scheduler
 from onecycle.torch._state import keep_random, put_back_random
 
 try:
     from transformers import Trainer
+
+    from onecycle.accelerate import SHARDED, Epochs, Trial
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"onecycle.transformers needs Transformers ({error}): pip install 'onecycle[transformers]'",
