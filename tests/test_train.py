@@ -81,7 +81,7 @@ def test_a_policy_without_end_needs_a_length() -> None:
     ("arguments", "message"),
     [
         ({"total_steps": -1}, r"^total_steps must be a whole number >= 1, got -1$"),
-        ({"evaluate_every": 0}, r"^evaluate_every must be a whole number >= 1, or None, got 0$"),
+        ({"evaluate_every": 0}, r"^evaluate_every must be a whole number >= 1, got 0$"),
         ({"evaluate_every": 1.5}, r"^evaluate_every must be a whole number >= 1, got 1\.5$"),
     ],
 )

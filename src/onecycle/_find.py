@@ -12,8 +12,8 @@ import numpy as np
 
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
-from onecycle._policies import _real, one_cycle
-from onecycle._range_test import _whole, range_test
+from onecycle._policies import _real, _whole, one_cycle
+from onecycle._range_test import range_test
 from onecycle._schedules import Array
 from onecycle._suggest import Suggestion
 from onecycle._train import train

@@ -446,13 +446,13 @@ def _share(name: str, value: SupportsFloat) -> float:
     return number
 
 
-def _whole(name: str, value: SupportsIndex) -> int:
+def _whole(name: str, value: SupportsIndex, least: int = 1) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number >= 1, got {brief(value)}")
+        number = least - 1
+    if number < least or isinstance(value, bool):
+        raise ValueError(f"{name} must be a whole number >= {least}, got {brief(value)}")
     return number
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 import onecycle
 from onecycle._curve import Curve
+from onecycle._policies import _whole
 from onecycle._progress import Show, live
 from onecycle._schedules import Piecewise, exponential, linear
 from onecycle._trial import Trial, preserved, reseed
@@ -217,9 +218,3 @@ def _value(name: str, value: object) -> float:
     if not (math.isfinite(number) and number >= 0):
         raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
     return number
-
-
-def _whole(name: str, value: object, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
-    return int(value)

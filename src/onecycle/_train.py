@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onecycle._files import write_file
-from onecycle._policies import HYPERS, Policy
+from onecycle._policies import HYPERS, Policy, _whole
 from onecycle._progress import live
 from onecycle._range_test import BLOCK
 from onecycle._trial import Trial
@@ -110,11 +110,9 @@ def train(
     end = total_steps if total_steps is not None else getattr(policy, "total_steps", None)
     if end is None:
         raise ValueError("total_steps must be given for a policy without end")
-    for name, value in (("total_steps", end), ("evaluate_every", evaluate_every or 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-    if evaluate_every == 0:
-        raise ValueError("evaluate_every must be a whole number >= 1, or None, got 0")
+    end = _whole("total_steps", end)
+    if evaluate_every is not None:
+        evaluate_every = _whole("evaluate_every", evaluate_every)
     record = History() if history is None else history
     losses = [row["loss"] for row in record.rows]
     waiting: list[tuple[dict[str, float], Any]] = []
