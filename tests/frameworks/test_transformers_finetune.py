@@ -15,6 +15,7 @@ pytest.importorskip("transformers", reason="pip install 'onecycle[transformers]'
 import transformers_finetune as example
 from transformers import GPT2Config, GPT2LMHeadModel, set_seed
 
+import onecycle as oc
 from onecycle.transformers import find_lr, one_cycle, range_test
 
 SHAKESPEARE = Path(__file__).parents[3] / "shared/data/text/tinyshakespeare.txt"
@@ -85,13 +86,14 @@ TASKS: dict[str, Callable[[str], tuple[str, str, int]]] = {  # texts for trainin
     "task",
     [
         "code",
-        "other plays",
         pytest.param(
-            "one scene, many epochs",
+            "other plays",
             marks=pytest.mark.xfail(
-                reason="pilots are too short to see that the long run forgets", strict=False
+                raises=oc.Inconclusive,
+                reason="the text is so like the old that noise hides the fall",
             ),
         ),
+        "one scene, many epochs",
     ],
 )
 def test_the_loss_at_the_found_rate_is_within_a_tenth_of_the_grid_s_best(
