@@ -15,6 +15,7 @@ pytest.importorskip("transformers", reason="pip install 'onecycle[transformers]'
 import transformers_finetune as example
 from transformers import GPT2Config, GPT2LMHeadModel, set_seed
 
+import onecycle as oc
 from onecycle.transformers import find_lr, one_cycle, range_test
 
 SHAKESPEARE = Path(__file__).parents[3] / "shared/data/text/tinyshakespeare.txt"
@@ -88,16 +89,11 @@ TASKS: dict[str, Callable[[str], tuple[str, str, int]]] = {  # texts for trainin
         pytest.param(
             "other plays",
             marks=pytest.mark.xfail(
-                reason="text like the pretraining's: the loss of the test only rises, and is refused",
-                strict=False,
+                raises=oc.Inconclusive,
+                reason="the text is so like the old that noise hides the fall",
             ),
         ),
-        pytest.param(
-            "one scene, many epochs",
-            marks=pytest.mark.xfail(
-                reason="pilots are too short to see that the long run forgets", strict=False
-            ),
-        ),
+        "one scene, many epochs",
     ],
 )
 def test_the_loss_at_the_found_rate_is_within_a_tenth_of_the_grid_s_best(
