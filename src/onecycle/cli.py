@@ -13,7 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -139,8 +139,7 @@ def _standard_output_kept(for_json: bool) -> Iterator[None]:
         yield
         return
     sys.stdout.flush()
-    with suppress(OSError):
-        ours = os.dup(1)
+    ours = os.dup(1)
     try:
         os.dup2(2, 1)
         with redirect_stdout(sys.stderr):
