@@ -84,7 +84,7 @@ TASKS: dict[str, Callable[[str], tuple[str, str, int]]] = {  # texts for trainin
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_the_loss_at_the_found_rate_is_within_a_tenth_of_the_grid_s_best(
+def test_the_loss_at_the_found_rate_is_near_the_grid_s_best(
     pretrained: str, shakespeare: str, task: str
 ) -> None:
     train, test, steps = TASKS[task](shakespeare)
@@ -118,5 +118,5 @@ def test_the_loss_at_the_found_rate_is_within_a_tenth_of_the_grid_s_best(
             rules[rule] = curve.suggest(rule).max_lr
     print(f"\n{task}: {before=:.3f} {found=} {ends=} {rules=}")
     print({f"{rate:.2g}": round(loss, 3) for rate, loss in losses.items()})
-    assert max(ends.values()) < 1.1 * best
+    assert max(ends.values()) < 1.03 * best
     assert max(ends.values()) < before
