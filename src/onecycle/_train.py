@@ -111,8 +111,7 @@ def train(
     if end is None:
         raise ValueError("total_steps must be given for a policy without end")
     end = _whole("total_steps", end)
-    if evaluate_every is not None:
-        evaluate_every = _whole("evaluate_every", evaluate_every, least=0)
+    every = end if evaluate_every is None else _whole("evaluate_every", evaluate_every, least=0)
     record = History() if history is None else history
     losses = [row["loss"] for row in record.rows]
     waiting: list[tuple[dict[str, float], Any]] = []
@@ -137,9 +136,7 @@ def train(
             trial.set(**values)
             waiting.append(({"step": step, **values}, trial.step()))
             done = step + 1
-            look = evaluate_every != 0 and (
-                done == end or (bool(evaluate_every) and done % evaluate_every == 0)
-            )
+            look = every > 0 and (done == end or done % every == 0)
             if (look or done == end or len(waiting) == BLOCK) and read():
                 break
             if look:
