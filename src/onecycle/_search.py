@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from onecycle import _beyond as beyond
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._find import TOO_HIGH, _vertex
@@ -20,11 +21,13 @@ from onecycle.tasks import Task
 
 Stage = Literal["rate", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
 SWEEP = 100  # updates of a range test
+SHOWS = 0.1  # share of the training from which a run shows how it will go on
 SHORTEST = 40  # updates under which a pilot tells nothing
 LONGEST = 0.125  # share of the training that a pilot takes at most
 PILOTS = 14  # that a budget has to last for
 APART = 10**0.5  # of two rates that are tried
 TIE = 0.02  # losses nearer than this share of the better one are as good
+WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
 CYCLED: Momentum = (0.95, 0.85)
 PEAK = 0.85  # momentum where the rate is highest
 DECOUPLED = ("AdamW", "NAdamW", "Lion", "Muon")  # decay apart from the gradient
@@ -141,7 +144,18 @@ class Search:
     decisions: list[Decision] = field(default_factory=list)
 
     def recipe(self) -> Found:
-        """Settle one thing after the other, each with those before it."""
+        """Settle one thing after the other, each with those before it; then look beyond, if there is room."""
+        whole = self.budget
+        if whole <= beyond.FROM:
+            return self._by_short_runs()
+        self.budget = beyond.FIRST
+        try:
+            found = self._by_short_runs()
+        finally:
+            self.budget = whole
+        return beyond.beyond(self, found)
+
+    def _by_short_runs(self) -> Found:
         setting, read = self._rate()
         setting = self._batch_size(setting)
         setting, interval = self._around(setting, read)
@@ -149,6 +163,11 @@ class Search:
         setting = self._momentum(setting)
         setting, steps = self._check(setting)
         return Found(setting, interval, steps, tuple(self.decisions))
+
+    @property
+    def usual_decay(self) -> float:
+        """What a search begins at where the task has none."""
+        return 0.01 if self.facts.optimizer in DECOUPLED else 1e-4
 
     # Running ----------------------------------------------------------------------------------------
 
@@ -159,17 +178,22 @@ class Search:
         shortest = SHORTEST / self.facts.total_steps
         return min(max((self.budget - sweep) / PILOTS, shortest), max(LONGEST, shortest))
 
-    def _room(self, share: float) -> int:
+    def room(self, share: float) -> int:
         """How many runs of that share are left in the budget."""
         return int((self.budget - self.spent) / share + 1e-9)
 
-    def _jobs(self, stage: Stage, settings: Sequence[Setting], share: float, seed: int = 0) -> list[Job]:
+    def steps(self, setting: Setting, share: float) -> int:
+        """Updates in which a setting sees that share of the training's samples."""
+        whole = self.facts.samples / (setting.batch_size or self.facts.batch_size)
+        return max(int(share * whole + 1e-6) if share < 1 else round(whole), 1)
+
+    def jobs(self, stage: Stage, settings: Sequence[Setting], share: float, seed: int = 0) -> list[Job]:
         return [
             Job(
                 stage,
                 "run",
                 self.seed + seed,
-                max(round(share * self.facts.samples / (each.batch_size or self.facts.batch_size)), 1),
+                self.steps(each, share),
                 each.batch_size,
                 each.weight_decay,
                 each.max_lr,
@@ -178,13 +202,13 @@ class Search:
             for each in settings
         ]
 
-    def _do(self, jobs: Sequence[Job]) -> list[Result]:
+    def do(self, jobs: Sequence[Job]) -> list[Result]:
         """Results of jobs, whose cost is counted once."""
         known = self._counted
         for job in jobs:
             if job.key not in known:
                 known.add(job.key)
-                self.spent += job.steps * (job.batch_size or self.facts.batch_size) / self.facts.samples
+                self.spent += self.cost(job)
 
         def told(job: Job, result: Result) -> None:
             self.tell(
@@ -197,11 +221,29 @@ class Search:
 
     _counted: set[str] = field(default_factory=set)
 
+    def fitting(self, jobs: Sequence[Job], reserve: float = 0.0) -> int:
+        """How many of the jobs, from the first on, the budget allows for beside a reserve."""
+        left = self.budget - self.spent - reserve + 1e-9
+        for i, job in enumerate(jobs):
+            left -= self.cost(job)
+            if left < 0:
+                return i
+        return len(jobs)
+
+    def cost(self, job: Job) -> float:
+        """In full trainings, of updates or of samples, whichever is more."""
+        size = job.batch_size or self.facts.batch_size
+        return job.steps / self.facts.total_steps * max(size / self.facts.batch_size, 1)
+
+    def _affordable(self, setting: Setting) -> float:
+        """The share of the samples that a pilot of this batch size sees, to cost what others do."""
+        return self.share * min((setting.batch_size or self.facts.batch_size) / self.facts.batch_size, 1)
+
     def _pilots(
         self, stage: Stage, settings: Sequence[Setting], share: float | None = None
     ) -> tuple[list[Result], tuple[str, ...]]:
-        jobs = self._jobs(stage, settings, self.share if share is None else share)
-        results = self._do(jobs)
+        jobs = self.jobs(stage, settings, self._affordable(settings[0]) if share is None else share)
+        results = self.do(jobs)
         return results, tuple(self.ledger.names[job.key] for job in jobs)
 
     def _decide(self, what: str, value: Any, reason: str, trials: Sequence[str] = (), **ends: float) -> None:
@@ -214,7 +256,7 @@ class Search:
         facts = self.facts
         steps = max(min(SWEEP, int(self.budget * facts.total_steps)), 10)
         job = Job("rate", "sweep", self.seed, steps, None, facts.weight_decay)
-        (result,) = self._do([job])
+        (result,) = self.do([job])
         if result.error is not None:
             raise ValueError(f"task {self.task.name} failed in a range test: {result.error}")
         self.curves["lr"] = curve = result.read_curve()
@@ -224,7 +266,7 @@ class Search:
         try:
             read = curve.suggest()
         except Inconclusive as refusal:
-            rises, room = edge(curve), min(self._room(self.share), 4)
+            rises, room = edge(curve), min(self.room(self.share), 4)
             if rises is None or room < 2:
                 raise Inconclusive(
                     f"{refusal.reason}; a larger budget would allow for pilots" if rises else refusal.reason
@@ -246,30 +288,24 @@ class Search:
         if not facts.tunes_batch_size:
             self._decide("batch_size", facts.batch_size, "the task fixes it")
             return setting
-        if self._room(share) < 3:
+        if self.room(share) < 4:
             self._decide("batch_size", facts.batch_size, "the task's own: the budget does not allow for more")
             return replace(setting, batch_size=facts.batch_size)
         own = replace(setting, batch_size=facts.batch_size)
-        tried = [own, *(self._resized(own, factor) for factor in (0.5, 2))]
-        results, names = self._pilots("batch_size", tried)
+        tried = [own, self._resized(own, 0.5), self._resized(own, 2)]
+        results, names = self._pilots("batch_size", tried, share)
         self._refuse_if_failed(results[0])
-        best = min(range(3), key=lambda i: results[i].loss)
-        if best and self._better(results[best], results[0]):
-            # One more step the same way for as long as it helps.
-            while self._room(share) > 5 and (tried[-1].batch_size or 0) > 1:
-                factor = 0.5 if (tried[best].batch_size or 0) < facts.batch_size else 2
-                further = self._resized(tried[best], factor)
-                if further.batch_size == tried[best].batch_size:
-                    break
-                (result,), name = self._pilots("batch_size", [further])
-                tried, results, names = [*tried, further], [*results, result], names + name
-                if not self._better(result, results[best]):
-                    break
-                best = len(tried) - 1
-        elif not self._better(results[0], results[2], tie=TIE / 2):
-            best = 2  # as good with fewer updates
-        else:
-            best = 0
+        best = 0
+        if self._better(results[1], min(results[0], results[2], key=lambda r: r.loss), WORTH):
+            best = 1
+        elif not self._better(results[0], results[2], 0):
+            best = 2
+        if best and self.room(share) > 8:
+            tried.append(self._resized(tried[best], 0.5 if best == 1 else 2))
+            further, name = self._pilots("batch_size", tried[3:], share)
+            results, names = results + further, names + name
+            if self._better(results[3], results[best], WORTH if best == 1 else 0):
+                best = 3
         table = ", ".join(
             f"{each.batch_size}: {_told(result)}" for each, result in zip(tried, results, strict=True)
         )
@@ -291,7 +327,7 @@ class Search:
         """Pilots half a decade around the rate: the middle of what was read and what does best."""
         move = setting.max_lr / read.value
         low, high = read.low * move, read.high * move
-        if self._room(self.share) < 3 or read.rule == "pilots":
+        if self.room(self.share) < 3 or read.rule == "pilots":
             return setting, (low, high)
         rates = [setting.max_lr * APART, setting.max_lr, setting.max_lr / APART]
         results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
@@ -314,11 +350,11 @@ class Search:
         if not facts.tunes_weight_decay or own is None:
             self._decide("weight_decay", own, "the task fixes it")
             return setting
-        room = self._room(self.share) - 1
+        room = self.room(self.share) - 1
         if room < 2:
             self._decide("weight_decay", own, "the task's own: the budget does not allow for more")
             return setting
-        base = own or (0.01 if facts.optimizer in DECOUPLED else 1e-4)
+        base = own or self.usual_decay
         ladder = [own, base * 10, base / 10, 0.0] if own else [0.0, base, base * 10, base / 10]
         tried = [replace(setting, weight_decay=decay) for decay in ladder[: min(room + 1, 4)]]
         results, names = self._pilots("weight_decay", tried)
@@ -355,7 +391,7 @@ class Search:
         if not self.facts.has_momentum:
             self._decide("momentum", setting.momentum, "the optimizer has none: the range has no effect")
             return setting
-        room = self._room(self.share) - 1
+        room = self.room(self.share) - 1
         if room < 2:
             reason = "cycled, the paper's choice: the budget does not allow for comparing"
             self._decide("momentum", setting.momentum, reason)
@@ -379,13 +415,17 @@ class Search:
 
     def _check(self, setting: Setting) -> tuple[Setting, int]:
         """A longer run with all of it; the length is cut where what was longer ended worse."""
-        size = setting.batch_size or self.facts.batch_size
-        full = max(round(self.facts.samples / size), 1)
-        share = min(self.budget - self.spent, 1.0)
-        if share < 1.5 * self.share:
+        full = self.steps(setting, 1.0)
+        pilot = self._affordable(setting)
+        shorter = self.jobs("check", [setting], pilot)
+        left = self.budget - self.spent - sum(self.cost(j) for j in shorter if j.key not in self._counted)
+        share = min(left * pilot / self.share, 1.0)
+        if share < max(2 * pilot, SHOWS):
             self._decide("total_steps", full, "as asked for: the budget does not allow for a longer run")
             return setting, full
-        (short, long), names = self._lengths(setting, share)
+        jobs = [*shorter, *self.jobs("check", [setting], share)]
+        short, long = self.do(jobs)
+        names = tuple(self.ledger.names[job.key] for job in jobs)
         if long.diverged:
             lower = replace(setting, max_lr=setting.max_lr / APART)
             reason = (
@@ -393,19 +433,13 @@ class Search:
             )
             self._decide("max_lr", lower.max_lr, reason, names)
             return lower, full
-        said = (
-            f"{self.share:.1%} of the training ended with loss {_told(short)}, {share:.0%} with {_told(long)}"
-        )
+        said = f"{pilot:.1%} of the training ended with loss {_told(short)}, {share:.0%} with {_told(long)}"
         if self._better(short, long):
-            cut = max(round(full * math.sqrt(self.share * share)), 1)
+            cut = max(round(full * math.sqrt(pilot * share)), 1)
             self._decide("total_steps", cut, f"{said}: longer is worse, the model overfits", names)
             return setting, cut
         self._decide("total_steps", full, f"{said}: longer is better", names)
         return setting, full
-
-    def _lengths(self, setting: Setting, share: float) -> tuple[list[Result], tuple[str, ...]]:
-        jobs = [*self._jobs("check", [setting], self.share), *self._jobs("check", [setting], share)]
-        return self._do(jobs), tuple(self.ledger.names[job.key] for job in jobs)
 
     # Comparing --------------------------------------------------------------------------------------
 
