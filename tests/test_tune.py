@@ -150,7 +150,7 @@ class Flaky:
         pass
 
 
-@pytest.mark.parametrize("after", [1, 3, 6, 9])
+@pytest.mark.parametrize("after", [1, 6])
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
     whole = oc.tune(build, total_steps=2000, budget=1.0, out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -19,14 +19,15 @@ from onecycle._suggest import Suggestion, edge
 from onecycle.engines import Engine
 from onecycle.tasks import Task
 
-Stage = Literal["rate", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
+Stage = Literal["rate", "noise", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
 SWEEP = 100  # updates of a range test
 SHOWS = 0.1  # share of the training from which a run shows how it will go on
 SHORTEST = 40  # updates under which a pilot tells nothing
 LONGEST = 0.125  # share of the training that a pilot takes at most
-PILOTS = 14  # that a budget has to last for
+PILOTS = 15  # that a budget has to last for
 APART = 10**0.5  # of two rates that are tried
 TIE = 0.02  # losses nearer than this share of the better one are as good
+MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
 CYCLED: Momentum = (0.95, 0.85)
 PEAK = 0.85  # momentum where the rate is highest
@@ -157,6 +158,7 @@ class Search:
 
     def _by_short_runs(self) -> Found:
         setting, read = self._rate()
+        self._measure_noise(setting)
         setting = self._batch_size(setting)
         setting, interval = self._around(setting, read)
         setting = self._weight_decay(setting)
@@ -249,6 +251,19 @@ class Search:
     def _decide(self, what: str, value: Any, reason: str, trials: Sequence[str] = (), **ends: float) -> None:
         self.decisions.append(Decision(what, value, reason, trials=tuple(trials), **ends))
 
+    def _measure_noise(self, setting: Setting) -> None:
+        """From now on losses tie that are no further apart than those of two seeds."""
+        if self.room(self.share) < 5:
+            return
+        jobs = [job for seed in (0, 1) for job in self.jobs("noise", [setting], self.share, seed)]
+        one, two = self.do(jobs)
+        self._seeds = tuple(self.ledger.names[job.key] for job in jobs)
+        if math.isfinite(one.loss) and math.isfinite(two.loss):
+            self.tie = max(TIE, min(abs(one.loss - two.loss) / _scale(one, two, self._start), MOST))
+
+    tie: float = TIE
+    _seeds: tuple[str, ...] = ()
+
     # Choices ----------------------------------------------------------------------------------------
 
     def _rate(self) -> tuple[Setting, Suggestion]:
@@ -298,13 +313,14 @@ class Search:
         best = 0
         if self._better(results[1], min(results[0], results[2], key=lambda r: r.loss), WORTH):
             best = 1
-        elif not self._better(results[0], results[2], 0):
+        elif results[2].loss <= results[0].loss:
             best = 2
         if best and self.room(share) > 8:
             tried.append(self._resized(tried[best], 0.5 if best == 1 else 2))
             further, name = self._pilots("batch_size", tried[3:], share)
             results, names = results + further, names + name
-            if self._better(results[3], results[best], WORTH if best == 1 else 0):
+            # A short run gains more by more updates than a whole one: a second step has to gain much.
+            if self._better(results[3], results[best], 4 * WORTH):
                 best = 3
         table = ", ".join(
             f"{each.batch_size}: {_told(result)}" for each, result in zip(tried, results, strict=True)
@@ -313,8 +329,9 @@ class Search:
         self._decide(
             "batch_size",
             tried[best].batch_size,
-            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}{rate}",
-            names,
+            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}; "
+            f"two seeds differ by {self.tie:.0%} or less{rate}",
+            tuple(dict.fromkeys(self._seeds + names)),
         )
         return tried[best]
 
@@ -359,7 +376,7 @@ class Search:
         tried = [replace(setting, weight_decay=decay) for decay in ladder[: min(room + 1, 4)]]
         results, names = self._pilots("weight_decay", tried)
         self._refuse_if_failed(results[0])
-        value = _largest_as_good([each.weight_decay or 0.0 for each in tried], results)
+        value = _largest_as_good([each.weight_decay or 0.0 for each in tried], results, self.tie)
         table = ", ".join(
             f"{each.weight_decay:g}: {_told(result)}"
             for each, result in sorted(
@@ -369,7 +386,7 @@ class Search:
         self._decide(
             "weight_decay",
             value,
-            f"the largest that ends within {TIE:.0%} of the lowest loss; by decay: {table}"
+            f"the largest that ends within {self.tie:.0%} of the lowest loss; by decay: {table}"
             + self._time_scale(setting, value),
             names,
         )
@@ -443,8 +460,9 @@ class Search:
 
     # Comparing --------------------------------------------------------------------------------------
 
-    def _better(self, one: Result, other: Result, tie: float = TIE) -> bool:
-        """Whether a loss is lower by more than a tie."""
+    def _better(self, one: Result, other: Result, by: float = 0.0) -> bool:
+        """Whether a loss is lower by more than a tie, and by that share."""
+        tie = max(self.tie, by)
         if not math.isfinite(one.loss) or not math.isfinite(other.loss):
             return one.loss < other.loss
         return one.loss < other.loss - tie * _scale(one, other, self._start)
@@ -482,13 +500,13 @@ def _best_rate(rates: Sequence[float], results: Sequence[Result]) -> tuple[float
     return 10 ** _vertex(x, y, least), f"pilots' loss by rate: {table}"
 
 
-def _largest_as_good(decays: Sequence[float], results: Sequence[Result]) -> float:
+def _largest_as_good(decays: Sequence[float], results: Sequence[Result], tie: float) -> float:
     """Without validation data, the one of the least parameter norm among those that train as well.
 
     Brigato et al. 2024, "Tune without validation".
     """
     least = min(result.loss for result in results)
-    margin = TIE * abs(least)
+    margin = tie * abs(least)
     good = [(d, r) for d, r in zip(decays, results, strict=True) if r.loss <= least + margin]
     if all(r.val_loss is None and r.norm is not None for _, r in good):
         return min(good, key=lambda pair: pair[1].norm or 0.0)[0]
