@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,3 +79,50 @@ def test_by_name() -> None:
 def test_bad_input_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Ray(**arguments)
+
+
+def test_a_node_that_dies_loses_no_trial(tmp_path: Path) -> None:
+    script = tmp_path / "cluster.py"
+    script.write_text(CLUSTER.format(path=[str(Path(__file__).parent), str(Path(oc.__file__).parents[1])]))
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=120)
+
+
+CLUSTER = """
+import sys, threading, time
+sys.path[:0] = {path!r}
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from onecycle._jobs import Job
+from onecycle.engines import Ray
+from onecycle.tasks import Task
+from test_tune import Net
+
+begun = Path(sys.argv[1]) / "begun"
+cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=1))
+doomed = cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+
+def slow(seed, batch_size=8, weight_decay=1e-4):
+    begun.touch()
+    return Net(seed, batch_size, weight_decay, fail=lambda step: time.sleep(0.02))
+
+engine = Ray()
+assert engine.workers == 2
+jobs = [Job("rate", "run", 0, 100, max_lr=10.0**-i) for i in (1, 2, 3)]
+
+def kill():
+    while not begun.exists():
+        time.sleep(0.01)
+    time.sleep(0.5)
+    cluster.remove_node(doomed, allow_graceful=False)
+
+thread = threading.Thread(target=kill)
+thread.start()
+done = dict(engine.run(Task("slow", slow), jobs))
+thread.join()
+assert set(done) == set(jobs)
+assert all(result.error is None for result in done.values()), done
+ray.shutdown()
+cluster.shutdown()
+"""

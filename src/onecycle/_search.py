@@ -14,6 +14,7 @@ from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._find import TOO_HIGH, _vertex
 from onecycle._jobs import Job, Ledger, Momentum, Result
+from onecycle._lengths import fit, outlook
 from onecycle._suggest import _HEAVY_BALL as HEAVY_BALL
 from onecycle._suggest import Suggestion, edge
 from onecycle.engines import Engine
@@ -28,6 +29,7 @@ PILOTS = 15  # that a budget has to last for
 APART = 10**0.5  # of two rates that are tried
 TIE = 0.02  # losses nearer than this share of the better one are as good
 MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
+CHEAP = 0.1  # share of the budget that range tests at several decays may take
 WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
 CYCLED: Momentum = (0.95, 0.85)
 PEAK = 0.85  # momentum where the rate is highest
@@ -160,10 +162,11 @@ class Search:
         setting, read = self._rate()
         self._measure_noise(setting)
         setting = self._batch_size(setting)
-        setting, interval = self._around(setting, read)
+        setting, (low, high) = self._around(setting, read)
         setting = self._weight_decay(setting)
         setting = self._momentum(setting)
         setting, steps = self._check(setting)
+        interval = (setting.max_lr * low, setting.max_lr * high)
         return Found(setting, interval, steps, tuple(self.decisions))
 
     @property
@@ -341,24 +344,24 @@ class Search:
         return replace(setting, batch_size=size, max_lr=setting.max_lr * math.sqrt(size / setting.batch_size))
 
     def _around(self, setting: Setting, read: Suggestion) -> tuple[Setting, tuple[float, float]]:
-        """Pilots half a decade around the rate: the middle of what was read and what does best."""
-        move = setting.max_lr / read.value
-        low, high = read.low * move, read.high * move
+        """Pilots half a decade around the rate: the middle of what was read and what does best.
+
+        With it come the ends of its interval, as factors to it.
+        """
+        low, high = read.low / read.value, read.high / read.value
         if self.room(self.share) < 3 or read.rule == "pilots":
             return setting, (low, high)
         rates = [setting.max_lr * APART, setting.max_lr, setting.max_lr / APART]
         results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
         self._refuse_if_none_trains(results)
-        tried, best = _best_rate(rates, results)
-        value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
+        tried, table = _best_rate(rates, results)
+        value = setting.max_lr
         # Where the runs say nothing against what was read, that stands.
-        if results[1].loss < math.inf and not self._better(min(results, key=lambda r: r.loss), results[1]):
-            value = setting.max_lr
-        shift = value / setting.max_lr
-        low, high = low * shift, max(value, high * min(shift, 1))
-        self._decide(
-            "max_lr", value, f"{best}, where {setting.max_lr:.2g} had been read", names, low=low, high=high
-        )
+        if self._better(min(results, key=lambda r: r.loss), results[1]):
+            value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
+            high = max(1.0, high * min(setting.max_lr / value, 1))
+        ends = {"low": low * value, "high": high * value}
+        self._decide("max_lr", value, f"{table}, where {setting.max_lr:.2g} had been read", names, **ends)
         return replace(setting, max_lr=value), (low, high)
 
     def _weight_decay(self, setting: Setting) -> Setting:
@@ -373,12 +376,19 @@ class Search:
             return setting
         base = own or self.usual_decay
         ladder = [own, base * 10, base / 10, 0.0] if own else [0.0, base, base * 10, base / 10]
+        ladder, swept, curves = self._that_keep_the_rate(setting, ladder)
         tried = [replace(setting, weight_decay=decay) for decay in ladder[: min(room + 1, 4)]]
         results, names = self._pilots("weight_decay", tried)
         self._refuse_if_failed(results[0])
         value = _largest_as_good([each.weight_decay or 0.0 for each in tried], results, self.tie)
+        if value > 0 and self.room(self.share) >= 4:
+            # Half a decade further, as the paper bisects the exponent.
+            tried.append(replace(setting, weight_decay=value * APART))
+            further, name = self._pilots("weight_decay", tried[-1:])
+            results, names = results + further, names + name
+            value = _largest_as_good([each.weight_decay or 0.0 for each in tried], results, self.tie)
         table = ", ".join(
-            f"{each.weight_decay:g}: {_told(result)}"
+            f"{each.weight_decay:.2g}: {_told(result)}"
             for each, result in sorted(
                 zip(tried, results, strict=True), key=lambda pair: pair[0].weight_decay or 0.0
             )
@@ -387,10 +397,32 @@ class Search:
             "weight_decay",
             value,
             f"the largest that ends within {self.tie:.0%} of the lowest loss; by decay: {table}"
+            + swept
             + self._time_scale(setting, value),
-            names,
+            (*curves, *names),
         )
         return replace(setting, weight_decay=value)
+
+    def _that_keep_the_rate(
+        self, setting: Setting, decays: list[float]
+    ) -> tuple[list[float], str, tuple[str, ...]]:
+        """Range tests at each decay, where they cost little: those go that lower the highest rate."""
+        facts = self.facts
+        if SWEEP * len(decays) > CHEAP * self.budget * facts.total_steps:
+            return decays, "", ()
+        jobs = [Job("weight_decay", "sweep", self.seed, SWEEP, setting.batch_size, each) for each in decays]
+        self._refuse_if_failed(min(results := self.do(jobs), key=lambda r: r.error is not None))
+        ends = []
+        for decay, result in zip(decays, results, strict=True):
+            curve = result.read_curve()
+            self.curves[f"weight-decay-{decay:g}"] = curve
+            ends.append(edge(curve) or math.inf)
+        kept = [decay for decay, end in zip(decays, ends, strict=True) if end >= ends[0] / APART]
+        gone = ", ".join(f"{decay:.2g}" for decay in decays if decay not in kept)
+        said = (
+            f"; in range tests {gone} lowered the highest rate" if gone else "; none lowers the highest rate"
+        )
+        return kept, f"; {said}", tuple(self.ledger.names[job.key] for job in jobs)
 
     def _time_scale(self, setting: Setting, decay: float) -> str:
         """In epochs: after how long the decay has made 1/e of a weight (Wang and Aitchison 2024)."""
@@ -449,14 +481,19 @@ class Search:
                 f"a run of {share:.0%} of the training diverged at {setting.max_lr:.2g}: half a decade less"
             )
             self._decide("max_lr", lower.max_lr, reason, names)
+            self._decide("total_steps", full, "as asked for")
             return lower, full
         said = f"{pilot:.1%} of the training ended with loss {_told(short)}, {share:.0%} with {_told(long)}"
+        words = fit(long)
         if self._better(short, long):
-            cut = max(round(full * math.sqrt(pilot * share)), 1)
-            self._decide("total_steps", cut, f"{said}: longer is worse, the model overfits", names)
-            return setting, cut
-        self._decide("total_steps", full, f"{said}: longer is better", names)
-        return setting, full
+            steps = max(round(full * math.sqrt(pilot * share)), 1)
+            said = f"{said}: longer is worse"
+        else:
+            steps = full
+            ahead = outlook((jobs[0].steps, short.loss), (jobs[1].steps, long.loss), full)
+            said = f"{said}; {ahead[1]}" if ahead else said
+        self._decide("total_steps", steps, f"{said}; {words}" if words else said, names)
+        return setting, steps
 
     # Comparing --------------------------------------------------------------------------------------
 
