@@ -23,10 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
     command = commands.add_parser("report", help="print the table and draw the figure")
     command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    command = commands.add_parser("spread", help="measure what spreading trials costs and gains")
+    command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
     options = parser.parse_args(arguments)
     try:
         if options.command == "run":
             run(options.tasks, options.seeds, options.methods, options.results)
+        elif options.command == "spread":
+            from benchmarks.recipe import spread
+
+            print(spread.run(options.results))
         else:
             from benchmarks.recipe.report import report
 
