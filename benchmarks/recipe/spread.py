@@ -1,4 +1,4 @@
-"""What spreading trials costs and gains: two workers against one, and a thousand jobs that do almost nothing."""
+"""What spreading trials costs and gains: two workers against one, and a thousand jobs that do almost nil."""
 
 from __future__ import annotations
 
