@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.regret import oracle, sweeps
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.tasks import SPLITS, TASKS, Task, select
+from onecycle._suggest import USES
 
 RATES = 18  # that the oracle tries for a task, as a rule
 
@@ -21,12 +22,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in {
         "tasks": "list the tasks and measure what a run of each takes on one core",
-        "oracle": "train the tasks at a grid of maximum rates",
+        "oracle": "train the tasks at a grid of rates",
         "sweeps": "record range tests of the tasks",
     }.items():
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="some tasks only")
         command.add_argument("--split", choices=SPLITS, help="one half only")
+        if name == "oracle":
+            command.add_argument("--use", choices=USES, default="one_cycle", help="how the rate is used")
         if name != "tasks":
             command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
             command.add_argument(
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "tasks":
             _list(tasks)
         elif options.command == "oracle":
-            oracle.record(tasks, workers=options.workers, results=options.results)
+            oracle.record(tasks, workers=options.workers, results=options.results, use=options.use)
         else:
             sweeps.record(tasks, workers=options.workers, results=options.results)
     except (FileNotFoundError, ValueError) as error:

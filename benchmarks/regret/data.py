@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = "ONECYCLE_DATA"
@@ -140,9 +141,9 @@ def colour_images(count: int) -> Data:
 
 @cache
 def colours_of_grey(count: int) -> Data:
-    """Images of CIFAR-10 at half their size: the colours [3, 16, 16] in 0 to 1 from their mean [1, 16, 16]."""
+    """CIFAR-10 at half its size: the colours [3, 16, 16] in 0 to 1 from their mean [1, 16, 16]."""
     x, _ = _colour()
-    x = torch.nn.functional.avg_pool2d(x, 2)
+    x = functional.avg_pool2d(x, 2)
     grey = (x.mean(1, keepdim=True) - 0.47) / 0.25
     return Data((grey[:count], x[:count]), (grey[-1000:], x[-1000:]))
 

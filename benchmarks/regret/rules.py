@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 import onecycle as oc
-from benchmarks.regret import files, sweeps
+from benchmarks.regret import oracle, sweeps
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.measure import Oracle
-from benchmarks.regret.oracle import missing
 from benchmarks.regret.tasks import Task
+from onecycle._suggest import Use
 
 Rule = Callable[[oc.Curve], float]
 DEFAULT = "default"
@@ -46,11 +46,13 @@ def named(name: str) -> Rule:
     return lambda curve: curve.suggest(None if name == DEFAULT else name).value
 
 
-def load(task: Task, *, loss: str = "val_loss", results: Path = RESULTS) -> Case | None:
+def load(
+    task: Task, *, loss: str = "val_loss", results: Path = RESULTS, use: Use = "one_cycle"
+) -> Case | None:
     """The oracle and the sweeps of a task; None where one of them is still to be recorded."""
-    document = files.read(results / "oracle" / f"{task.name}.json", "oracle", task)
+    document = oracle.load(task, results, use)
     curves = sweeps.load(task, results)
-    if missing(document["rows"], task.seeds) or not curves:
+    if oracle.missing(document["rows"], task.seeds) or not curves:
         return None
     return Case(task, Oracle.of(document, loss), tuple(curves))
 

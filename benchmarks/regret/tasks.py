@@ -20,6 +20,7 @@ from torch.nn import functional
 import onecycle as oc
 from benchmarks.regret import data, nets
 from benchmarks.regret.data import Batches, Data
+from onecycle._suggest import Use
 from onecycle.torch import Trial
 
 Split = Literal["dev", "test"]
@@ -66,24 +67,41 @@ class Task:
         """Whether the loss can be negative."""
         return self.loss == "density"
 
-    def build(self, seed: int, batch_size: int | None = None, weight_decay: float | None = None) -> Trial:
+    def model(self, seed: int) -> nn.Module:
+        """The net with its first weights."""
+        torch.manual_seed(seed)
+        return self.make()
+
+    def build(
+        self,
+        seed: int,
+        batch_size: int | None = None,
+        weight_decay: float | None = None,
+        optimizer: Callable[[nn.Module], Any] | None = None,
+    ) -> Trial:
         """A fresh trial; the seed sets the weights and the order of the data."""
         train, val = self.load()
-        torch.manual_seed(seed)
-        model = self.make()
+        model = self.model(seed)
         decay = USUAL[self.optimizer].weight_decay if weight_decay is None else weight_decay
         chunks = zip(*(torch.split(part, 500) for part in val), strict=True)
         return Trial(
             model,
-            USUAL[self.optimizer].make(model, decay),
+            USUAL[self.optimizer].make(model, decay) if optimizer is None else optimizer(model),
             LOSSES[self.loss],
             Batches(train, batch_size or self.batch_size, seed),
             list(chunks),
         )
 
-    def policy(self, max_lr: float) -> oc.Policy:
-        """The whole training at a maximum rate: 1cycle as the library has it."""
-        return oc.one_cycle(max_lr, self.total_steps)
+    def policy(self, lr: float, use: Use = "one_cycle") -> oc.Policy:
+        """The whole training: 1cycle as the library has it up to that rate; or four cycles; or constant.
+
+        The cycles begin at a fourth of the rate, as Smith proposes (arXiv 1506.01186, section 3.3).
+        """
+        if use == "constant":
+            return oc.Policy(self.total_steps, lr=oc.constant(lr))
+        if use == "cyclical":
+            return oc.cyclical(lr / 4, lr, self.total_steps / 8, total_steps=self.total_steps)
+        return oc.one_cycle(lr, self.total_steps)
 
     def trivial_loss(self) -> float:
         """Validation loss of the best answer that does not look at the input."""
