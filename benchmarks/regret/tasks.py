@@ -100,7 +100,7 @@ class Task:
         if use == "constant":
             return oc.Policy(self.total_steps, lr=oc.constant(lr))
         if use == "cyclical":
-            return oc.cyclical(lr / 4, lr, self.total_steps / 8, total_steps=self.total_steps)
+            return oc.cyclical(lr / 4, lr, -(-self.total_steps // 8), total_steps=self.total_steps)
         return oc.one_cycle(lr, self.total_steps)
 
     def trivial_loss(self) -> float:
