@@ -51,9 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument(
         "--loss", choices=("val_loss", "train_loss"), default="val_loss", help="what the regret is of"
     )
+    command.add_argument("--use", choices=USES, default="one_cycle", help="what the rates are for")
     command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    for name, text in {
+        "search": "what random search and Optuna's TPE reach by the oracle's grid, beside this library",
+        "calibration": "how often intervals hold the best rate, against how often they claim to",
+    }.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--split", choices=SPLITS, default="dev", help="the half (default: dev)")
+        command.add_argument("--figure", type=Path, help="where the figure goes; default: with the results")
+        command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
     options = parser.parse_args(arguments)
     try:
+        if options.command in ("search", "calibration"):
+            from benchmarks.regret import calibration, search
+
+            judge = {"search": search.report, "calibration": calibration.report}[options.command]
+            print(judge(options.split, results=options.results, figure=options.figure))
+            return 0
         if options.command == "report":
             from benchmarks.regret.report import report
 
@@ -63,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     options.rules,
                     repeats=options.repeats,
                     loss=options.loss,
+                    use=options.use,
                     results=options.results,
                 )
             )

@@ -103,6 +103,13 @@ TOOLS: Mapping[str, Callable[[Task, nn.Module, Any, Any], Rates]] = {
     "lightning": _lightning,
 }
 
+RULES: Mapping[str, Sequence[str]] = {
+    "torch-lr-finder": ["torch-lr-finder"],
+    "pytorch-ignite": ["ignite"],
+    "fastai": [f"fastai {name}" for name in ("minimum", "steep", "valley", "slide")],
+    "lightning": ["lightning"],
+}
+
 
 def run(name: str, tool: str, seed: int) -> Row:
     """What one tool suggests from one seed, by rule; None where it gives nothing."""
