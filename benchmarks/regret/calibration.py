@@ -1,8 +1,8 @@
 """How often intervals hold the oracle's best rate, against how often they claim to.
 
 An interval of any claim is made as the library's own was: a suggestion lies off the best rate by some
-factor, and the interval spans the factors of the middle share of sweeps that is claimed. The factors are taken
-from all tasks but one, and tried on that one.
+factor, and the interval spans the factors of the middle share of sweeps that is claimed. The factors are
+taken from all tasks but one, and tried on that one.
 """
 
 from __future__ import annotations

@@ -312,9 +312,9 @@ def _least(curve: Curve) -> float:
 _SHARE = 0.4  # of the rate with the least loss
 _SHARE_OF_MIDDLE = 0.25  # with SGD: of the geometric mean of that rate and the one of divergence
 # The interval reaches this many times down and up; it held the best rate of nine sweeps in ten.
-_REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 10.0, "constant": 10.0}
+_REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 15.0, "constant": 10.0}
 _CONSTANT = 0.6  # of that, for a rate that holds throughout, with the momentum of the test
-_BASE = 4.0  # Smith (arXiv 1506.01186, section 3.3): a base a third or a fourth of the maximum
+_BASE = 4  # Smith (arXiv 1506.01186, section 3.3): a base a third or a fourth of the maximum
 _PEAK_MOMENTUM = 0.85  # of 1cycle, where its rate is highest
 # Their steps grow with momentum; those of the Adam family do not.
 _HEAVY_BALL = ("SGD", "RMSprop")
@@ -377,18 +377,24 @@ def _constant(curve: Curve, rule: str) -> Suggestion:
 def _cyclical(curve: Curve, rule: str) -> Suggestion:
     """Base and maximum as Smith reads them: where the loss begins to fall, where the fall flattens.
 
+    Where it flattens only shortly before it diverges, a long training does not bear that rate: the maximum
+    is the peak for 1cycle there, with the momentum of the test.
+
     Source: L. N. Smith, arXiv 1506.01186, section 3.3.
     """
-    found, _, minimum = read(curve)
-    value = found.floor or minimum
-    base = found.onset
-    if base is not None and base < value:
-        start = f"begins to fall at {base:.3g}"
+    found, seen, share, what = _base(curve)
+    passes = _passes(curve)
+    peak = seen * share * math.prod(passes.values())
+    if found.floor is not None and found.floor <= peak:
+        value, top = found.floor, "where it flattens"
     else:
-        base = value / _BASE
-        start = f"was falling when the sweep began, so that the base is {_BASE:g} times below the maximum"
+        value, top = peak, ", times ".join([f"{share:g} of {what}", *passes]) + ", before it flattens"
+    if found.onset is not None and found.onset < value:
+        base, foot = found.onset, "where it begins to fall"
+    else:
+        base, foot = value / _BASE, f"a {_BASE:g}th of that, as it does not begin to fall below"
     low, high = _interval(found, value, "cyclical")
-    reason = f"{_seen(found)}; it {start}, and flattens at {value:.3g}"
+    reason = f"{_seen(found)}; the maximum is {top}, the base {foot}"
     return Suggestion(value, low, high, rule, reason, "cyclical", base_lr=base)
 
 
