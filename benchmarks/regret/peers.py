@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import math
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -88,11 +89,12 @@ def _lightning(task: Task, net: nn.Module, optimizer: Any, loader: Any) -> Rates
                 group["lr"] = self.lr
             return optimizer
 
-    trainer = pl.Trainer(
-        accelerator="cpu", devices=1, max_epochs=-1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
-    found = Tuner(trainer).lr_find(Module(), loader)
+    with tempfile.TemporaryDirectory() as folder:  # for the state that it saves and reads again
+        trainer = pl.Trainer(
+            accelerator="cpu", devices=1, max_epochs=-1, logger=False, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
+        )  # fmt: skip
+        found = Tuner(trainer).lr_find(Module(), loader)
     return {"lightning": None if found is None else found.suggestion()}
 
 

@@ -148,7 +148,7 @@ def _draw(means: Mapping[str, Floats], ours: Mapping[str, tuple[float, float]], 
     import matplotlib.pyplot as plt
 
     figure, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for (name, mean), style in zip(means.items(), ("-", "--"), strict=True):
+    for (name, mean), style in zip(means.items(), ("-", "--"), strict=False):
         ax.loglog(range(1, RUNS + 1), mean, style, color="#1f4e79", label=name)
     for (name, (runs, regret)), marker in zip(ours.items(), "xos", strict=False):
         ax.loglog([runs], [regret], marker, color="#c46210", markersize=9, label=name)
