@@ -61,8 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.add_argument("--split", choices=SPLITS, default="dev", help="the half (default: dev)")
         command.add_argument("--figure", type=Path, help="where the figure goes; default: with the results")
         command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    text = "how the default rule's constants for SGD do on dev, with one task left out at a time"
+    command = commands.add_parser("choose", help=text, description=text)
+    command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
     options = parser.parse_args(arguments)
     try:
+        if options.command == "choose":
+            from benchmarks.regret import choose
+
+            print(choose.report(options.results))
+            return 0
         if options.command in ("search", "calibration"):
             from benchmarks.regret import calibration, search
 

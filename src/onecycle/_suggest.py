@@ -323,14 +323,11 @@ _HEAVY_BALL = ("SGD", "RMSprop")
 def _share_of_minimum(curve: Curve, rule: str) -> Suggestion:
     # A share of what was seen, less where the test was run otherwise than 1cycle trains.
     found, seen, share, what = _base(curve)
-    factors = {f"1cycle does best at about {share:g} of {what}": share}
-    momentum = _fact(curve, "momentum")
-    heavy = momentum is not None and _facts(curve).get("optimizer") in _HEAVY_BALL
-    if heavy and momentum is not None and 0 <= momentum < _PEAK_MOMENTUM:
-        # Between noise, which allows 1 - m times the rate, and curvature, which allows 1 + m times.
-        factor = math.sqrt((1 - _PEAK_MOMENTUM**2) / (1 - momentum**2))
-        factors[f"{factor:.2g} for a momentum that was {momentum:g} and becomes {_PEAK_MOMENTUM:g}"] = factor
-    factors |= _passes(curve)
+    factors = {
+        f"1cycle does best at about {share:g} of {what}": share,
+        **for_momentum(curve),
+        **for_passes(curve),
+    }
     value = seen * math.prod(factors.values())
     low, high = _interval(found, value, "one_cycle")
     reason = f"{_seen(found)}; {', times '.join(factors)}"
@@ -346,7 +343,20 @@ def _base(curve: Curve) -> tuple[Anchors, float, float, str]:
     return found, minimum, _SHARE, "the rate with the least loss"
 
 
-def _passes(curve: Curve) -> dict[str, float]:
+def for_momentum(curve: Curve) -> dict[str, float]:
+    """The factor for a test without the momentum that 1cycle has at its peak, by its words; or nothing."""
+    momentum = _fact(curve, "momentum")
+    if momentum is None or _facts(curve).get("optimizer") not in _HEAVY_BALL:
+        return {}
+    if not 0 <= momentum < _PEAK_MOMENTUM:
+        return {}
+    # Between noise, which allows 1 - m times the rate, and curvature, which allows 1 + m times.
+    factor = math.sqrt((1 - _PEAK_MOMENTUM**2) / (1 - momentum**2))
+    return {f"{factor:.2g} for a momentum that was {momentum:g} and becomes {_PEAK_MOMENTUM:g}": factor}
+
+
+def for_passes(curve: Curve) -> dict[str, float]:
+    """The factor for a test that went over the data more than once, by its words; or nothing."""
     # What was seen before is no measure of what is new: small data want smaller rates.
     per_epoch = _fact(curve, "steps_per_epoch")
     passes = int(curve.step.max()) / per_epoch if per_epoch else 0.0
@@ -366,7 +376,7 @@ def _constant(curve: Curve, rule: str) -> Suggestion:
     factors = {
         f"1cycle does best at about {share:g} of {what}": share,
         f"{_CONSTANT:g} for a rate that does not fall": _CONSTANT,
-        **_passes(curve),
+        **for_passes(curve),
     }
     value = seen * math.prod(factors.values())
     low, high = _interval(found, value, "constant")
@@ -383,7 +393,7 @@ def _cyclical(curve: Curve, rule: str) -> Suggestion:
     Source: L. N. Smith, arXiv 1506.01186, section 3.3.
     """
     found, seen, share, what = _base(curve)
-    passes = _passes(curve)
+    passes = for_passes(curve)
     peak = seen * share * math.prod(passes.values())
     if found.floor is not None and found.floor <= peak:
         value, top = found.floor, "where it flattens"

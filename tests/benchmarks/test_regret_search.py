@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.regret import calibration, search
+from benchmarks.regret import calibration, choose, search
 from benchmarks.regret.measure import Oracle
 
 # Least at 0.1, where the two seeds differ; the highest rate diverges from the second.
@@ -39,6 +39,12 @@ def test_random_search_is_the_same_for_a_seed_and_finds_the_best_in_time() -> No
     mean = np.mean([search.regrets(BOWL, search.random_search(BOWL, i)) for i in range(50)], axis=0)
     assert mean.shape == (search.RUNS,)
     assert mean[0] > 3 * mean[-1]
+
+
+def test_a_task_left_out_has_the_choice_that_is_best_for_the_others() -> None:
+    table = np.array([[0.0, 0.2, 0.2], [0.5, 0.1, 0.0]])  # two choices, three tasks
+    # Without the first the second choice is best; without the second or the third, the first.
+    assert choose.left_out(table) == pytest.approx((0.5 + 0.2 + 0.2) / 3)
 
 
 def test_intervals_are_tried_on_the_task_that_they_were_not_made_of() -> None:
