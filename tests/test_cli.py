@@ -257,6 +257,20 @@ def test_suggest_reads_a_log(run: Run, log: Path, tmp_path: Path) -> None:
     assert "by rule steep" in out
 
 
+def test_suggest_reads_for_a_use(run: Run, log: Path) -> None:
+    arguments = ("suggest", log, "--lr", "eta_zero", "--loss", "nll", "--use")
+    cycle = documents(run(*arguments, "cyclical", "--json")[1])
+    assert cycle["use"] == "cyclical"
+    assert 1e-4 < cycle["base_lr"] < 0.01 < cycle["max_lr"] < 0.5
+    assert "base_lr " in run(*arguments, "cyclical")[1]
+    constant = documents(run(*arguments, "constant", "--json")[1])
+    assert "base_lr" not in constant
+    assert run(*arguments, "constant")[1].startswith(f"lr {constant['max_lr']:.3g}  (from ")
+    status, _, err = run(*arguments, "constant", "--rule", "valley")
+    assert status == 2
+    assert "rule 'valley' does not tell uses apart" in err
+
+
 def test_suggest_says_which_columns_it_misses(run: Run, log: Path) -> None:
     status, out, err = run("suggest", log)
     assert (status, out) == (2, "")

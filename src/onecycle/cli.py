@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from onecycle._policies import Policy
     from onecycle._recipe import Recipe
     from onecycle._search import State
-    from onecycle._suggest import Suggestion
+    from onecycle._suggest import Suggestion, Use
     from onecycle.tasks import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -308,6 +308,8 @@ def find(
 def _in_json(found: Suggestion) -> dict[str, Any]:
     return {
         "max_lr": found.value,
+        **({} if found.base_lr is None else {"base_lr": found.base_lr}),
+        "use": found.use,
         "low": found.low,
         "high": found.high,
         "rule": found.rule,
@@ -316,8 +318,11 @@ def _in_json(found: Suggestion) -> dict[str, Any]:
 
 
 def _in_words(found: Suggestion) -> list[str]:
+    name = "lr" if found.use == "constant" else "max_lr"
+    base = [] if found.base_lr is None else [f"base_lr {found.base_lr:.3g}"]
     return [
-        f"max_lr {found.value:.3g}  (from {found.low:.2g} to {found.high:.2g}, by rule {found.rule})",
+        *base,
+        f"{name} {found.value:.3g}  (from {found.low:.2g} to {found.high:.2g}, by rule {found.rule})",
         f"why: {found.reason}",
     ]
 
@@ -577,10 +582,18 @@ def _resume(session: Session, trial: Any, out: Path, length: int) -> int:
 # suggest ---------------------------------------------------------------------------------------------
 
 
-@cli.command(epilog=examples("suggest curve.csv", "suggest metrics.csv --plot curve.png",
-                             "suggest log.csv --lr eta --loss nll --rule valley"))  # fmt: skip
+@cli.command(
+    epilog=examples(
+        "suggest curve.csv",
+        "suggest metrics.csv --plot curve.png",
+        "suggest log.csv --lr eta --loss nll --rule valley",
+        "suggest curve.json --use cyclical",
+    )
+)
 @click.argument("file", type=FILE)
 @click.option("--rule", help="A rule by name, such as valley; default: this library's own.")
+@click.option("--use", type=click.Choice(["one_cycle", "cyclical", "constant"]), default="one_cycle",
+              show_default=True, help="What the rate is for; only the default rule tells.")  # fmt: skip
 @click.option("--lr", "value", metavar="COLUMN", help="Column of the rate, where it is not found by itself.")
 @click.option("--loss", metavar="COLUMN", help="Column of the loss, where it is not found by itself.")
 @click.option("--plot", type=FILE, help="Draw the curve with the suggestion into this file.")
@@ -590,6 +603,7 @@ def suggest(
     session: Session,
     file: Path,
     rule: str | None,
+    use: Use,
     value: str | None,
     loss: str | None,
     plot: Path | None,
@@ -600,7 +614,7 @@ def suggest(
     curve = Curve.from_csv(file, value=value, loss=loss) if value or loss else Curve.read(file)
     found: Suggestion | Inconclusive
     try:
-        found = curve.suggest(rule)
+        found = curve.suggest(rule, use=use)
     except Inconclusive as refusal:
         found = refusal
     if plot is not None:
