@@ -2,7 +2,8 @@
 
 from onecycle.torch._helpers import find_lr as find_lr
 from onecycle.torch._helpers import range_test as range_test
+from onecycle.torch._noise import noise_scale as noise_scale
 from onecycle.torch._scheduler import Scheduler as Scheduler
 from onecycle.torch._trial import Trial as Trial
 
-__all__ = ["Scheduler", "Trial", "find_lr", "range_test"]
+__all__ = ["Scheduler", "Trial", "find_lr", "noise_scale", "range_test"]
