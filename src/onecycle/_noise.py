@@ -137,6 +137,8 @@ def _ratio(found: Array, covariance: Array, samples: int, source: str) -> NoiseS
         return _unknown(samples, "the gradient is zero: there is nothing to learn here")
     noise = max(noise, 0.0)
     low, high = _fieller(noise, signal, covariance * WIDTH**2)
+    if math.isinf(low):  # no error was seen: that of nothing but noise in one direction is the largest
+        low = samples / (WIDTH * math.sqrt(2))
     value = noise / signal if signal > 0 else math.inf
     text = f"{samples} samples in {source}: "
     if math.isfinite(high):
@@ -152,9 +154,9 @@ def _ratio(found: Array, covariance: Array, samples: int, source: str) -> NoiseS
 def _fieller(top: float, bottom: float, c: Array) -> tuple[float, float]:
     """The ratios r >= 0 for which `top - r * bottom` is within its error, whose square is in `c`."""
     bottom = max(bottom, 0.0)  # which it is, however it was measured
-    a = bottom**2 - c[1, 1]
-    b = top * bottom - c[0, 1]
-    d = top**2 - c[0, 0]
+    a = bottom**2 - float(c[1, 1])
+    b = top * bottom - float(c[0, 1])
+    d = top**2 - float(c[0, 0])
     root = math.sqrt(max(b * b - a * d, 0.0))
     if a > 0:
         return max((b - root) / a, 0.0), (b + root) / a
