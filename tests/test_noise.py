@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from onecycle._noise import NoiseScale, from_gradients, from_norms
+from onecycle._noise import NoiseScale
 from onecycle._schedules import Array
 
 NUMBERS = 200
+rows, norms = NoiseScale.from_gradients, NoiseScale.from_norms
 
 
 def spread() -> Array:
@@ -28,7 +29,7 @@ def gradients(noise_scale: float, batches: int, size: int, seed: int) -> Array:
 
 
 def test_literal_case() -> None:
-    found = from_gradients([[3.0], [1.0], [3.0], [1.0]], [2, 2, 2, 2])
+    found = NoiseScale.from_gradients([[3.0], [1.0], [3.0], [1.0]], [2, 2, 2, 2])
     # The mean is 2; the variance over batches 4/3, so of a sample 8/3; |G|² = 4 - (8/3)/8.
     assert found.noise == pytest.approx(8 / 3)
     assert found.signal == pytest.approx(11 / 3)
@@ -37,13 +38,13 @@ def test_literal_case() -> None:
 
 
 def test_a_whole_epoch_knows_its_mean_gradient() -> None:
-    found = from_gradients([[3.0], [1.0], [3.0], [1.0]], [2, 2, 2, 2], population=8)
+    found = NoiseScale.from_gradients([[3.0], [1.0], [3.0], [1.0]], [2, 2, 2, 2], population=8)
     assert found.signal == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize("true", [20, 200, 2000])
 def test_interval_holds_the_true_value_19_times_in_20(true: float) -> None:
-    found = [from_gradients(gradients(true, 32, 64, seed), [64] * 32) for seed in range(200)]
+    found = [NoiseScale.from_gradients(gradients(true, 32, 64, seed), [64] * 32) for seed in range(200)]
     assert np.mean([each.low <= true <= each.high for each in found]) >= 0.92
     assert np.median([each.value for each in found]) == pytest.approx(true, rel=0.1)
     assert np.mean([each.tells for each in found]) >= (0.6 if true == 2000 else 1)  # of 2,048 samples
@@ -52,7 +53,7 @@ def test_interval_holds_the_true_value_19_times_in_20(true: float) -> None:
 def test_batches_of_unequal_size_count_by_their_samples() -> None:
     sizes = [16] * 16 + [64] * 16
     found = [
-        from_gradients(
+        NoiseScale.from_gradients(
             np.concatenate([gradients(100, 16, 16, seed), gradients(100, 32, 64, seed)[16:]]), sizes
         )
         for seed in range(100)
@@ -69,7 +70,7 @@ def test_drawing_without_replacement_is_allowed_for() -> None:
     draws = []
     for _ in range(200):
         chosen = rng.permutation(512)[:256].reshape(32, 8)
-        found = from_gradients(samples[chosen].mean(1), [8] * 32, population=512)
+        found = NoiseScale.from_gradients(samples[chosen].mean(1), [8] * 32, population=512)
         draws.append((found.noise, found.signal))
     assert np.mean(draws, axis=0) == pytest.approx(true, rel=0.02)
 
@@ -80,7 +81,7 @@ def test_two_batch_sizes_give_the_same() -> None:
         small = gradients(50, 160, 8, seed)
         large = small.reshape(40, 4, -1).mean(1)
         norms = (small**2).sum(1).reshape(40, 4).mean(1), (large**2).sum(1)
-        found.append(from_norms(*norms, small_size=8, large_size=32))
+        found.append(NoiseScale.from_norms(*norms, small_size=8, large_size=32))
     assert np.mean([each.noise for each in found]) == pytest.approx(1, rel=0.02)
     assert np.mean([each.signal for each in found]) == pytest.approx(1 / 50, rel=0.03)
     assert np.mean([each.low <= 50 <= each.high for each in found]) >= 0.9
@@ -89,14 +90,14 @@ def test_two_batch_sizes_give_the_same() -> None:
 
 def test_averages_come_before_the_ratio() -> None:
     # Pairs whose own ratios are 1, 3, infinite, and below zero.
-    found = from_norms([2, 4, 1, 0], [1.5, 2.5, 0.5, 0.5], small_size=1, large_size=2)
+    found = NoiseScale.from_norms([2, 4, 1, 0], [1.5, 2.5, 0.5, 0.5], small_size=1, large_size=2)
     assert found.noise == pytest.approx(np.mean([1, 3, 1, -1]))
     assert found.signal == pytest.approx(np.mean([1, 1, 0, 1]))
     assert found.value == pytest.approx(4 / 3)
 
 
 def test_no_signal_is_told_as_such() -> None:
-    found = from_gradients(np.random.default_rng(0).standard_normal((32, 50)), [4] * 32)
+    found = NoiseScale.from_gradients(np.random.default_rng(0).standard_normal((32, 50)), [4] * 32)
     assert not found.tells
     assert found.high == math.inf
     assert found.low > 100
@@ -106,7 +107,7 @@ def test_no_signal_is_told_as_such() -> None:
 
 def test_signal_estimated_below_zero_still_bounds_from_below() -> None:
     quiet = np.concatenate([np.eye(8), -np.eye(8)])  # a mean that is zero exactly
-    found = from_gradients(quiet, [4] * 16)
+    found = NoiseScale.from_gradients(quiet, [4] * 16)
     assert found.signal < 0
     assert found.value == math.inf
     assert found.low == pytest.approx(64 / 8**0.5)
@@ -114,7 +115,7 @@ def test_signal_estimated_below_zero_still_bounds_from_below() -> None:
 
 
 def test_no_noise_is_a_noise_scale_of_zero() -> None:
-    found = from_gradients(np.ones((8, 3)), [4] * 8)
+    found = NoiseScale.from_gradients(np.ones((8, 3)), [4] * 8)
     assert (found.value, found.low, found.high) == (0, 0, 0)
     assert found.efficiency(1) == 0
 
@@ -124,7 +125,7 @@ def test_no_noise_is_a_noise_scale_of_zero() -> None:
     [(np.zeros((8, 3)), "the gradient is zero"), (np.full((8, 3), np.nan), "a gradient is not finite")],
 )
 def test_what_cannot_be_told_says_why(gradients: Array, reason: str) -> None:
-    found = from_gradients(gradients, [4] * 8)
+    found = NoiseScale.from_gradients(gradients, [4] * 8)
     assert not found.tells
     assert math.isnan(found.value)
     assert found.low == 0
@@ -132,7 +133,7 @@ def test_what_cannot_be_told_says_why(gradients: Array, reason: str) -> None:
 
 
 def test_norms_that_are_not_finite_say_so() -> None:
-    assert "a norm is not finite" in from_norms([1, 2, math.inf, 1], [1, 1, 1, 1], 1, 2).reason
+    assert "a norm is not finite" in NoiseScale.from_norms([1, 2, math.inf, 1], [1, 1, 1, 1], 1, 2).reason
 
 
 def test_efficiency_is_half_at_the_noise_scale() -> None:
@@ -144,13 +145,28 @@ def test_efficiency_is_half_at_the_noise_scale() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: from_gradients(np.ones((3, 2)), [1] * 3), "those of at least 4 batches, got 3"),
-        (lambda: from_gradients(np.ones((4, 2)), [1] * 3), "sizes must be a number of samples > 0 for each"),
-        (lambda: from_gradients(np.ones((4, 2)), [1, 1, 1, 0]), "sizes must be a number of samples > 0"),
-        (lambda: from_gradients(np.ones((4, 2)), [2] * 4, 7), "the samples of all batches, 8, got 7"),
-        (lambda: from_norms([1, 2, 3], [1, 2, 3], 1, 2), "at least 4 squared norms each, in pairs"),
-        (lambda: from_norms([1] * 4, [1] * 5, 1, 2), r"got shapes \(4,\) and \(5,\)"),
-        (lambda: from_norms([1] * 4, [1] * 4, 2, 2), "small_size must be > 0 and below large_size"),
+        (lambda: rows(np.ones((3, 2)), [1] * 3), "those of at least 4 batches, got 3"),
+        (
+            lambda: rows(np.ones((4, 2)), [1] * 3),
+            "sizes must be a number of samples > 0 for each",
+        ),
+        (
+            lambda: rows(np.ones((4, 2)), [1, 1, 1, 0]),
+            "sizes must be a number of samples > 0",
+        ),
+        (
+            lambda: rows(np.ones((4, 2)), [2] * 4, 7),
+            "population must be >= 8, .* got 7",
+        ),
+        (
+            lambda: norms([1, 2, 3], [1, 2, 3], 1, 2),
+            "at least 4 squared norms each, in pairs",
+        ),
+        (lambda: norms([1] * 4, [1] * 5, 1, 2), r"got shapes \(4,\) and \(5,\)"),
+        (
+            lambda: norms([1] * 4, [1] * 4, 2, 2),
+            "small_size must be > 0 and < large_size",
+        ),
     ],
 )
 def test_bad_arguments_are_named(call: object, message: str) -> None:

@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, vmap
 from benchmarks.regret.files import made_with
 from benchmarks.regret.tasks import LOSSES, Task, select
 from onecycle._files import encode, write_file
-from onecycle._noise import NoiseScale, from_norms
+from onecycle._noise import NoiseScale
 from onecycle._trial import preserved
 from onecycle.torch import Trial, noise_scale
 from onecycle.torch._noise import _gradient, _keeper
@@ -146,7 +146,7 @@ def _two_sizes(trial: Trial) -> NoiseScale:
             small.append(float(np.mean([row @ row for row in rows])))
             mean = np.mean(rows, axis=0)
             large.append(float(mean @ mean))
-    return from_norms(small, large, size, SMALL * size)
+    return NoiseScale.from_norms(small, large, size, SMALL * size)
 
 
 def _short(found: NoiseScale) -> dict[str, Any]:

@@ -49,85 +49,87 @@ class NoiseScale:
         """Progress that a sample makes in batches of `size`, as a share of what it makes in small ones."""
         return 1 / (1 + size / self.value) if self.value > 0 else 0.0
 
+    @staticmethod
+    def from_gradients(
+        gradients: ArrayLike, sizes: Sequence[int], population: int | None = None
+    ) -> NoiseScale:
+        """The noise scale from the gradients of disjoint batches at one and the same point.
 
-def from_gradients(gradients: ArrayLike, sizes: Sequence[int], population: int | None = None) -> NoiseScale:
-    """The noise scale from the gradients of disjoint batches at one and the same point.
+        What McCandlish's two batch sizes tell (appendix A.1), a batch and all of them together, is here the
+        unbiased variance over the batches. The interval is Fieller's, of a ratio, with a jackknife's errors.
 
-    What McCandlish's two batch sizes tell (appendix A.1), a batch and all of them together, is here the
-    unbiased variance over the batches. The interval is Fieller's, of a ratio, with a jackknife's errors.
+        Args:
+            gradients: mean gradient of each batch, or the same linear map of each; shape (batches, numbers).
+            sizes: samples of each batch.
+            population: samples that the batches are drawn from without replacement, such as a training set;
+                None: without end. It decides which mean gradient is meant: that over these samples.
 
-    Args:
-        gradients: mean gradient of each batch, or the same linear map of each; shape (batches, numbers).
-        sizes: samples of each batch.
-        population: samples that the batches are drawn from without replacement, such as a training set;
-            None: without end. It decides which mean gradient is meant: that over these samples.
+        Raises:
+            ValueError: fewer than four batches, or sizes that do not fit.
+        """
+        g, b = np.asarray(gradients, np.float64), np.asarray(sizes, np.float64)
+        if g.ndim != 2 or b.shape != g.shape[:1] or not (b > 0).all():
+            raise ValueError(
+                f"sizes must be a number of samples > 0 for each row of gradients, got {len(b)} of them and "
+                f"gradients of shape {g.shape}"
+            )
+        k, n = len(b), b.sum()
+        if k < FEWEST:
+            raise ValueError(f"gradients must be those of at least {FEWEST} batches, got {k}")
+        if population is not None and population < n:
+            raise ValueError(f"population must be >= {n:.0f}, the samples of all batches, got {population}")
+        share = 0.0 if population is None else 1 / population
+        if not np.isfinite(g).all():
+            return _unknown(int(n), "a gradient is not finite: measure before training diverges")
+        total = b @ g
+        norms, dots = (g * g).sum(1), g @ total
 
-    Raises:
-        ValueError: fewer than four batches, or sizes that do not fit.
-    """
-    g, b = np.asarray(gradients, np.float64), np.asarray(sizes, np.float64)
-    if g.ndim != 2 or b.shape != g.shape[:1] or not (b > 0).all():
-        raise ValueError(
-            f"sizes must be a number of samples > 0 for each row of gradients, got {len(b)} of them and "
-            f"gradients of shape {g.shape}"
+        def estimates(samples: Array, mean: Array, squares: Array, batches: int) -> Array:
+            noise = (squares - samples * mean) / (batches - 1)
+            return np.stack([noise, mean - noise * (1 / samples - share)])
+
+        found = estimates(n, total @ total / n**2, b @ norms, k)
+        rest = n - b
+        means = (total @ total - 2 * b * dots + b**2 * norms) / rest**2
+        without = estimates(rest, means, b @ norms - b * norms, k - 1)
+        return _ratio(found, np.cov(without, bias=True) * (k - 1), int(n), f"{k} batches")
+
+    @staticmethod
+    def from_norms(
+        small: ArrayLike, large: ArrayLike, small_size: float, large_size: float, samples: int | None = None
+    ) -> NoiseScale:
+        """The noise scale from squared gradient norms at two batch sizes, as a log of training may hold them.
+
+        McCandlish et al. 2018, appendix A.1: numerator and denominator are averaged over the pairs, each for
+        itself, before they are divided.
+
+        Args:
+            small, large: squared norms of gradients of the two sizes, in pairs; shape (pairs,). One of
+                `small` may be a mean of several, such as over the workers that the large one is of.
+            small_size, large_size: samples in each.
+            samples: samples that were looked at; None: `large_size` a pair.
+
+        Raises:
+            ValueError: fewer than four pairs, or the first size is not below the second.
+        """
+        s, g = np.asarray(small, np.float64), np.asarray(large, np.float64)
+        if s.ndim != 1 or s.shape != g.shape or len(s) < FEWEST:
+            raise ValueError(
+                f"small and large must be at least {FEWEST} squared norms each, in pairs, "
+                f"got shapes {s.shape} and {g.shape}"
+            )
+        if not 0 < small_size < large_size:
+            raise ValueError(f"small_size must be > 0 and < large_size, got {small_size} and {large_size}")
+        count = round(large_size * len(s)) if samples is None else samples
+        if not (np.isfinite(s).all() and np.isfinite(g).all()):
+            return _unknown(count, "a norm is not finite: measure before training diverges")
+        pairs = np.stack(
+            [
+                (s - g) / (1 / small_size - 1 / large_size),
+                (large_size * g - small_size * s) / (large_size - small_size),
+            ]
         )
-    k, n = len(b), b.sum()
-    if k < FEWEST:
-        raise ValueError(f"gradients must be those of at least {FEWEST} batches, got {k}")
-    if population is not None and population < n:
-        raise ValueError(f"population must be at least the samples of all batches, {n:.0f}, got {population}")
-    share = 0.0 if population is None else 1 / population
-    if not np.isfinite(g).all():
-        return _unknown(int(n), "a gradient is not finite: measure before training diverges")
-    total = b @ g
-    norms, dots = (g * g).sum(1), g @ total
-
-    def estimates(samples: Array, mean: Array, squares: Array, batches: int) -> Array:
-        noise = (squares - samples * mean) / (batches - 1)
-        return np.stack([noise, mean - noise * (1 / samples - share)])
-
-    found = estimates(n, total @ total / n**2, b @ norms, k)
-    rest = n - b
-    means = (total @ total - 2 * b * dots + b**2 * norms) / rest**2
-    without = estimates(rest, means, b @ norms - b * norms, k - 1)
-    return _ratio(found, np.cov(without, bias=True) * (k - 1), int(n), f"{k} batches")
-
-
-def from_norms(
-    small: ArrayLike, large: ArrayLike, small_size: float, large_size: float, samples: int | None = None
-) -> NoiseScale:
-    """The noise scale from squared gradient norms at two batch sizes, as a log of training may hold them.
-
-    McCandlish et al. 2018, appendix A.1: numerator and denominator are averaged over the pairs, each for
-    itself, before they are divided.
-
-    Args:
-        small, large: squared norms of gradients of the two sizes, in pairs; shape (pairs,). An entry of
-            `small` may itself be a mean, such as that over the workers whose gradients make the large one.
-        small_size, large_size: samples in each.
-        samples: samples that were looked at; None: `large_size` a pair.
-
-    Raises:
-        ValueError: fewer than four pairs, or the first size is not below the second.
-    """
-    s, g = np.asarray(small, np.float64), np.asarray(large, np.float64)
-    if s.ndim != 1 or s.shape != g.shape or len(s) < FEWEST:
-        raise ValueError(
-            f"small and large must be at least {FEWEST} squared norms each, in pairs, "
-            f"got shapes {s.shape} and {g.shape}"
-        )
-    if not 0 < small_size < large_size:
-        raise ValueError(f"small_size must be > 0 and below large_size, got {small_size} and {large_size}")
-    count = round(large_size * len(s)) if samples is None else samples
-    if not (np.isfinite(s).all() and np.isfinite(g).all()):
-        return _unknown(count, "a norm is not finite: measure before training diverges")
-    pairs = np.stack(
-        [
-            (s - g) / (1 / small_size - 1 / large_size),
-            (large_size * g - small_size * s) / (large_size - small_size),
-        ]
-    )
-    return _ratio(pairs.mean(1), np.cov(pairs) / len(s), count, f"{len(s)} pairs")
+        return _ratio(pairs.mean(1), np.cov(pairs) / len(s), count, f"{len(s)} pairs")
 
 
 def _ratio(found: Array, covariance: Array, samples: int, source: str) -> NoiseScale:

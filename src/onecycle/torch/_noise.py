@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from onecycle._noise import FEWEST, NoiseScale, from_gradients
+from onecycle._noise import FEWEST, NoiseScale
 from onecycle._policies import _rate, _whole
 from onecycle._schedules import Array
 from onecycle._trial import preserved
@@ -83,7 +83,7 @@ def noise_scale(
             rows.append(keep())
             if len(rows) < most and (batches is not None or len(rows) % BLOCK):
                 continue
-            found = from_gradients(rows, sizes, _population(length, sizes))
+            found = NoiseScale.from_gradients(rows, sizes, _population(length, sizes))
             if len(rows) == most or _close(found):
                 return found
 
