@@ -119,15 +119,15 @@ def _exact(task: Task, trial: Trial) -> dict[str, Any]:
 
     each = vmap(grad(loss), (None, 0, 0))
     inputs, targets = task.load().train
-    total: Any = 0.0
+    total = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in weights.items()}
     squares = 0.0
     model.train()
     for x, y in zip(torch.split(inputs, CHUNK), torch.split(targets, CHUNK), strict=True):
-        rows = torch.cat([g.flatten(1) for g in each(weights, x, y).values()], 1).double()
-        total = total + rows.sum(0)
-        squares += float((rows**2).sum())
+        for name, rows in each(weights, x, y).items():
+            total[name] += rows.sum(0)
+            squares += float(rows.square().flatten(1).sum(1).double().sum())
     count = len(inputs)
-    signal = float(total @ total) / count**2
+    signal = sum(float(t.square().sum()) for t in total.values()) / count**2
     noise = (squares - count * signal) / (count - 1)
     return {"samples": count, "exact": {"value": noise / signal, "noise": noise, "signal": signal}}
 
