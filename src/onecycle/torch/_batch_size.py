@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 
 from onecycle._batch_size import START, BatchSizes, Fast, Fits, Run, doubled, kind_of, knee, largest, together
 from onecycle._policies import _share, _whole
@@ -102,6 +103,10 @@ def largest_batch(
         MemoryError: nothing fits, a batch of one included.
         ValueError: an argument is out of its range, or `build` fails, or ignores its `batch_size`.
     """
+    if distributed.is_available() and distributed.is_initialized():
+        raise ValueError(
+            "batch sizes are tried on one process, and this is one of several: try before init_process_group"
+        )
     task, start, margin = _task(build), _whole("start", start), _share("margin", margin)
     limit = None if limit is None else _whole("limit", limit)
     trial = _build(task, seed, start)

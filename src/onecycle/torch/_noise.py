@@ -112,7 +112,7 @@ def _gradient(trial: Trial) -> int:
         for p in _parameters(trial):
             if p.grad is not None:
                 p.grad /= scale
-    return _samples(batch)
+    return _samples(batch) * trial._processes.count
 
 
 def _parameters(trial: Trial) -> list[Tensor]:
@@ -125,15 +125,15 @@ def _keeper(trial: Trial) -> Callable[[], Array]:
     count = sum(p.numel() for p in parameters)
     random = torch.Generator().manual_seed(0)
     signs = [
-        torch.randint(0, 2, p.shape, generator=random, dtype=torch.bool).to(p.device)
+        torch.randint(0, 2, (p.numel(),), generator=random, dtype=torch.bool).to(p.device)
         for p in (parameters if count > KEPT else ())
     ]
 
     def keep() -> Array:
-        flat = [p.new_zeros(p.numel()) if p.grad is None else _dense(p.grad).flatten() for p in parameters]
+        flat = [_whole_gradient(p) for p in parameters]
         if signs:
-            flat = [torch.where(sign.flatten(), g, -g) for sign, g in zip(signs, flat, strict=True)]
-        numbers = torch.cat([g.to(flat[0].device, torch.float32) for g in flat])
+            flat = [torch.where(sign, g, -g) for sign, g in zip(signs, flat, strict=True)]
+        numbers = torch.cat([g.to(trial._device, torch.float32) for g in flat])
         if signs:
             numbers = nn.functional.pad(numbers, (0, -count % KEPT)).view(-1, KEPT).sum(0)
         return numbers.double().cpu().numpy()
@@ -141,5 +141,11 @@ def _keeper(trial: Trial) -> Callable[[], Array]:
     return keep
 
 
-def _dense(gradient: Tensor) -> Tensor:
-    return gradient.detach().to_dense() if gradient.layout != torch.strided else gradient.detach()
+def _whole_gradient(parameter: Tensor) -> Tensor:
+    """The gradient in one dimension, however it is held."""
+    if parameter.grad is None:
+        return torch.zeros(parameter.numel(), device=parameter.device)
+    gradient = parameter.grad.detach()
+    if hasattr(gradient, "full_tensor"):  # each process holds a part
+        gradient = gradient.full_tensor()
+    return (gradient if gradient.layout == torch.strided else gradient.to_dense()).flatten()
