@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 
 from benchmarks.regret.files import made_with
 from benchmarks.regret.tasks import LOSSES, Task, select
-from onecycle._files import encode, write_file
+from onecycle._files import decode, encode, write_file
 from onecycle._noise import NoiseScale
 from onecycle._trial import preserved
 from onecycle.torch import Trial, noise_scale
@@ -36,9 +36,15 @@ CHUNK = 100  # samples whose gradients are in memory at once
 
 
 def record(names: Sequence[str], path: Path) -> dict[str, Any]:
-    """Train each task with 1cycle at its usual rate, measure on the way, and write what came out."""
+    """Train each task with 1cycle at its usual rate, measure on the way, and write what came out.
+
+    What the file has of other tasks stays.
+    """
     torch.set_num_threads(1)
-    rows = [row for task in select(names) for row in _measure(task)]
+    before = decode(json.loads(path.read_text(encoding="utf-8")))["rows"] if path.is_file() else []
+    rows = [row for row in before if row["task"] not in names]
+    rows += [row for task in select(names) for row in _measure(task)]
+    rows.sort(key=lambda row: (TASKS.index(row["task"]) if row["task"] in TASKS else len(TASKS), row["step"]))
     document = {
         "format": "onecycle.recipe.noise",
         "version": 1,
@@ -63,11 +69,11 @@ def report(document: dict[str, Any]) -> str:
     told: list[bool] = []
     for row in document["rows"]:
         exact, found = row["exact"]["value"], row["measured"]
-        values = sorted(float(each["value"]) for each in found)
+        values = sorted(each["value"] for each in found)
         for each in found:
-            told.append(each["high"] != "Infinity" and np.isfinite(each["high"]))
-            near.append(exact / 1.5 <= float(each["value"]) <= 1.5 * exact)
-            held.append(each["low"] <= exact <= float(each["high"]))
+            told.append(bool(np.isfinite(each["high"])))
+            near.append(exact / 1.5 <= each["value"] <= 1.5 * exact)
+            held.append(each["low"] <= exact <= each["high"])
         lines.append(
             f"| {row['task']} | {row['batch_size']} | {row['step']} | {row['samples']} | {exact:.3g} "
             f"| {statistics.median(values):.3g} ({values[0]:.3g} to {values[-1]:.3g}) "
@@ -83,15 +89,16 @@ def report(document: dict[str, Any]) -> str:
 
 
 def _of_two(found: dict[str, Any]) -> str:
-    high = "no end" if float(found["high"]) == np.inf else f"{found['high']:.3g}"
-    return f"{float(found['value']):.3g} ({found['low']:.3g} to {high})"
+    high = "no end" if found["high"] == np.inf else f"{found['high']:.3g}"
+    return f"{found['value']:.3g} ({found['low']:.3g} to {high})"
 
 
 def _measure(task: Task) -> list[dict[str, Any]]:
     trial, policy = task.build(0), task.policy(task.usual_lr)
     rows: list[dict[str, Any]] = []
-    for step in range(max(round(share * task.total_steps) for share in POINTS) + 1):
-        if step in [round(share * task.total_steps) for share in POINTS]:
+    points = [round(share * task.total_steps) for share in POINTS]
+    for step in range(points[-1] + 1):
+        if step in points:
             row = {
                 "task": task.name,
                 "batch_size": task.batch_size,

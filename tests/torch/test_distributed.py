@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from small_torch import make_trial
 from torch import distributed, nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from onecycle.torch import Trial, batch_size
 from onecycle.torch._processes import Processes
 
+ROOT = Path(__file__).parents[2]
 KINDS = ("replicated", "sharded")
 
 pytestmark = pytest.mark.skipif(not distributed.is_available(), reason="torch without torch.distributed")
@@ -75,6 +77,18 @@ def test_losses_are_those_of_the_whole_batch(results: Any, kind: str) -> None:
     assert two["noise"] == pytest.approx(one["noise"], rel=1e-3)
 
 
+def test_the_program_of_the_page_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs/distributed.md").read_text(encoding="utf-8")
+    program = page.split("```python\n")[1].split("```")[0]
+    (tmp_path / "train.py").write_text(program, encoding="utf-8")
+    run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
+    ended = subprocess.run([sys.executable, *run], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    suggestion, accuracy = ended.stdout.splitlines()
+    assert 0.01 < float(suggestion.split(":")[0]) < 1
+    assert float(accuracy.split("%")[0]) > 90
+
+
 def test_the_order_of_a_distributed_sampler_follows_the_seed() -> None:
     data = TensorDataset(torch.arange(16.0)[:, None], torch.zeros(16, 1))
     sampler: DistributedSampler[Any] = DistributedSampler(data, 1, 0)
@@ -125,6 +139,15 @@ def test_a_model_that_no_one_shares_is_left_alone() -> None:
     assert (processes.count, processes.rank, processes.sharded) == (1, 0, [])
     value = torch.ones(())
     assert processes.mean(value, value.device) is value
+
+
+@pytest.mark.usefixtures("grouped")
+def test_a_sharded_state_is_not_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trial = make_trial()
+    monkeypatch.setattr(trial, "_processes", Processes(2, 0, None, [nn.Linear(1, 1)]))
+    for call in (lambda: trial.write(tmp_path / "state"), lambda: trial.read(tmp_path / "state")):
+        with pytest.raises(ValueError, match=r"sharded.*save it with torch.distributed.checkpoint"):
+            call()
 
 
 @pytest.mark.usefixtures("grouped")

@@ -276,7 +276,12 @@ class Trial:
         self._stream.put_back(state["data"])
 
     def write(self, path: str | Path, note: Mapping[str, Any] | None = None) -> None:
-        """Write `save()`, and a JSON-like `note` with it, to one safetensors file, atomically."""
+        """Write `save()`, and a JSON-like `note` with it, to one safetensors file, atomically.
+
+        Raises:
+            ValueError: the model is sharded over processes.
+        """
+        self._check_whole()
         _checkpoint.write(path, self.save(), self._device, note or {})
 
     def read(self, path: str | Path) -> dict[str, Any]:
@@ -286,8 +291,10 @@ class Trial:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is no checkpoint, or of another model, optimizer or loader.
+            ValueError: the file is no checkpoint, or of another model, optimizer or loader, or the model is
+                sharded over processes.
         """
+        self._check_whole()
         (state, note), before = _checkpoint.read(path, self._device), self.save()
         try:
             _check_same(state, before)
@@ -301,6 +308,13 @@ class Trial:
 
     def _together(self) -> Processes:
         return Processes.of(self._modules)
+
+    def _check_whole(self) -> None:
+        if self._processes.sharded:
+            raise ValueError(
+                "the model is sharded, and a file would hold this process's part alone: "
+                "save it with torch.distributed.checkpoint"
+            )
 
     def _over_all(self, loss: Tensor) -> Tensor:
         return self._processes.mean(loss, self._device)
