@@ -177,6 +177,12 @@ class Trial:
         length = _length(self._loader)
         return None if length is None else max(length // self._accumulate, 1)
 
+    @property
+    def norm(self) -> float:
+        """Euclidean norm of all parameters."""
+        norms = [parameter.detach().norm() for parameter in self._model.parameters()]
+        return float(torch.stack([norm.double().cpu() for norm in norms]).norm()) if norms else 0.0
+
     def describe(self) -> dict[str, Any]:
         """What a curve's settings keep of it: optimizers, the first group's values, steps in an epoch."""
         first = {name: self._hypers.read(name)[:1] for name in HYPERS}
