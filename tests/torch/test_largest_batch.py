@@ -166,6 +166,15 @@ def test_a_process_that_cannot_begin_says_what_to_do(monkeypatch: pytest.MonkeyP
         largest_batch(task())
 
 
+def test_where_processes_are_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # as with threads of autograd
+    found = largest_batch(hungry, start=2, most=2)
+    assert found.size == 2
+    assert found.tried[0].memory
+    with pytest.raises(ValueError, match=r"build cannot be sent to a process of its own .* a function of a"):
+        largest_batch(task())
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import gc
 import multiprocessing
+import pickle
 import signal
 import sys
 import time
@@ -221,6 +222,10 @@ def _elsewhere(task: Task, seed: int, limit: int | None) -> Train:
         except EOFError:
             process.join()
             outcome = _ended(size, process.exitcode)
+        except (AttributeError, TypeError, pickle.PicklingError) as unsent:  # from a spawn alone
+            raise ValueError(
+                f"build cannot be sent to a process of its own ({unsent}): make it a function of a module"
+            ) from unsent
         finally:
             if process.pid is not None:
                 process.kill()
