@@ -17,7 +17,13 @@ EPOCHS = 10  # of a task that does not say
 
 BUILT_IN = {
     "digits": "scikit-learn's 1,797 handwritten digits, a small convolutional net, SGD",
+    "cifar10-resnet56": "CIFAR-10, ResNet-56 (He et al. 2015), SGD",
+    "cifar10-resnet20": "CIFAR-10, ResNet-20 (He et al. 2015), SGD",
+    "cifar10-3layer": "CIFAR-10, the 3-layer net of Smith 2018, SGD",
+    "cifar10-wide": "CIFAR-10, the wide ResNet-32 of Smith 2018, SGD",
+    "cifar10-quick": "CIFAR-10, the nine-layer residual net of Page 2018, SGD",
 }
+_FUNCTIONS = {"digits": "digits:build", "cifar10-3layer": "cifar10:three_layer"}  # else the name's two parts
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,8 @@ def resolve(reference: str) -> Task:
         ValueError: nothing of that name, or the file or module raises; the message says what there is.
     """
     if reference in BUILT_IN:
-        return _task(reference, importlib.import_module(f"onecycle.tasks.{reference}"), "build")
+        own, _, name = _FUNCTIONS.get(reference, reference.replace("-", ":")).partition(":")
+        return _task(reference, importlib.import_module(f"onecycle.tasks.{own}"), name)
     place, colon, function = reference.rpartition(":")
     if not colon or function.endswith(".py"):
         place, function = reference, "build"
