@@ -1,1 +1,1 @@
-"""CIFAR-10: the article's and Smith's results reproduced, and beaten; `python -m benchmarks.headline --help`."""
+"""CIFAR-10: the article's and Smith's results reproduced: `python -m benchmarks.headline --help`."""

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onecycle.tasks._cifar10_data import Images, load
+from onecycle.tasks._cifar10_data import Images
+from onecycle.tasks._cifar10_data import load as load
 from onecycle.tasks._cifar10_nets import Averaged, Quick, ResNet, Shortcut, ThreeLayer
 from onecycle.torch import Trial
 
