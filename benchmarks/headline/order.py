@@ -105,7 +105,7 @@ def report(folder: Path = RESULTS) -> str:
     searched = sum(row["label"].endswith("grid") for row in results.rows)
     lines += [
         "",
-        f"Finding our rate took {cost:.2f} of a run; tuning the constant and the step schedule {searched} runs.",
+        f"Finding our rate took {cost:.2f} of a run; tuning the constant and the step one took {searched}.",
         f"All of it took {results.facts['seconds'] / 60:.1f} minutes.",
     ]
     return "\n".join(lines)

@@ -6,8 +6,9 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ class Task:
             )
         reseed(trial, seed)
         return trial
+
+    def having(self, options: Mapping[str, Any]) -> Task:
+        """The same task with further arguments of its builder fixed."""
+        return replace(self, build=partial(self.build, **options)) if options else self
 
     def default(self, name: str) -> Any:
         """The builder's own default of one of its arguments, None where it has none."""

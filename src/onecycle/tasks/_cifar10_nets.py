@@ -97,7 +97,7 @@ class ThreeLayer(nn.Sequential):
             nn.init.zeros_(module.bias)
 
     def groups(self, weight_decay: float) -> list[dict[str, object]]:
-        """Param groups with the multipliers of Caffe: biases learn twice, the last layer decays 250 times as fast."""
+        """Param groups as in Caffe: biases learn twice as fast, the last layer decays 250 times so."""
         last = self[-1]
         inner = [m for m in self if isinstance(m, nn.Conv2d)]
         return [
