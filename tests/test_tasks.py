@@ -90,8 +90,8 @@ def test_a_module_in_the_present_folder(task_file: Path, monkeypatch: pytest.Mon
     [
         (
             "nope",
-            r"^task 'nope' is not known: use one of digits, cifar10-resnet56, .*, path\.py, path\.py:function "
-            r"or package\.module:function$",
+            r"^task 'nope' is not known: use one of digits, cifar10-resnet56, .*, path\.py, "
+            r"path\.py:function or package\.module:function$",
         ),
         ("{}:absent", r"^task .*:absent has no function 'absent'; its functions: .*build, other"),
         ("{}:number", r"has no function 'number'"),
@@ -132,7 +132,7 @@ def test_options_are_arguments_of_the_builder(task_file: Path) -> None:
     small = task.having({"batch_size": 5})
     assert small.epochs == 7
     assert small.trial(0).size == 5
-    with pytest.raises(ValueError, match="raised TypeError: .* unexpected keyword argument 'colour'"):
+    with pytest.raises(ValueError, match=r"raised TypeError: .* unexpected keyword argument 'colour'"):
         task.having({"colour": "red"}).trial(0)
 
 
