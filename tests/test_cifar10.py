@@ -19,14 +19,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-import onecycle as oc  # noqa: E402 - where torch is
-from onecycle.tasks import BUILT_IN, _cifar10_data, cifar10, resolve  # noqa: E402 - where torch is
-from onecycle.tasks._cifar10_data import COPY, OFFICIAL, Images  # noqa: E402 - where torch is
-from onecycle.tasks._cifar10_nets import ResNet, ThreeLayer  # noqa: E402 - where torch is
-from onecycle.tasks.cifar10 import Batches  # noqa: E402 - where torch is
+import onecycle as oc
+from onecycle.tasks import BUILT_IN, _cifar10_data, cifar10, resolve
+from onecycle.tasks._cifar10_data import COPY, OFFICIAL, Images
+from onecycle.tasks._cifar10_nets import ResNet, ThreeLayer
+from onecycle.tasks.cifar10 import Batches
 
 NAMES = [name for name in BUILT_IN if name.startswith("cifar10")]
 FAKE = """
@@ -94,7 +93,7 @@ def official(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Images:
         parts.append((pixels, labels))
     monkeypatch.setattr(_cifar10_data, "CHECKSUMS", sums)
     train = [torch.cat(each) for each in zip(*parts[:-1], strict=True)]
-    return Images(*train, *parts[-1])
+    return Images(train[0], train[1], *parts[-1])
 
 
 def same(one: Images, other: Images) -> bool:
@@ -335,16 +334,17 @@ def test_caffe_s_multipliers_are_kept_by_a_sweep() -> None:
 
 
 def test_held_out_images_are_evaluated_on_and_not_trained_on(images: Images) -> None:
-    trial = cifar10.quick(0, 16, width=2, holdout=32)
+    trial: Any = cifar10.quick(0, 16, width=2, holdout=32)
     assert trial.steps_per_epoch == 4
     assert torch.equal(trial._loader.pixels, images.train[:64])
     assert torch.equal(trial._val_loader.pixels, images.train[64:])
-    assert torch.equal(cifar10.quick(0, 16, width=2)._val_loader.pixels, images.test)
+    trial = cifar10.quick(0, 16, width=2)
+    assert torch.equal(trial._val_loader.pixels, images.test)
     assert cifar10.quick(0, 16, width=2, images=48).steps_per_epoch == 3
 
 
 def test_an_average_of_the_weights_is_evaluated(images: Images) -> None:
-    trial = cifar10.quick(0, 16, width=2, ema=0.9, augment=False)
+    trial: Any = cifar10.quick(0, 16, width=2, ema=0.9, augment=False)
     trial.set(lr=0.1)
     net, average = trial._model.net, trial._model.average.module
     kept = []
@@ -369,7 +369,7 @@ def test_smoothing_is_of_the_training_loss_alone() -> None:
 
 @pytest.mark.usefixtures("images")
 def test_accumulation_and_clipping_are_options() -> None:
-    trial = cifar10.three_layer(0, 32, accumulate=4, clip_grad_norm=1e-3)
+    trial: Any = cifar10.three_layer(0, 32, accumulate=4, clip_grad_norm=1e-3)
     assert trial.size == 32
     assert trial._loader.batch_size == 8
     assert trial.steps_per_epoch == 3
