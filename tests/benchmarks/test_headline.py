@@ -19,9 +19,10 @@ from benchmarks.headline import accounting, experiments, figures, order, runs, s
 from benchmarks.headline.accounting import Epoch, Percent
 from benchmarks.headline.runs import Results, Run
 from benchmarks.regret import data
-from onecycle._find import Finding
+from onecycle._find import Finding, search
 from onecycle.tasks import cifar10
 from onecycle.tasks._cifar10_data import Images
+from onecycle.tasks._cifar10_nets import Quick
 
 FULL = {  # a run of each experiment as it is published
     "article": (95, 512),
@@ -46,9 +47,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     images = Images(*half(240, 1), *half(40, 2))
     monkeypatch.setattr(cifar10, "load", lambda: images)
     monkeypatch.setattr(runs, "HELD_OUT", 40)
-    monkeypatch.setattr(cifar10, "ResNet", lambda *_: cifar10.Quick(2))
-    original = cifar10.Quick
-    monkeypatch.setattr(cifar10, "Quick", lambda *_: original(2))
+    for net in ("ResNet", "Quick"):
+        monkeypatch.setattr(cifar10, net, lambda *_: Quick(2))
 
 
 # The article's accounting ---------------------------------------------------------------------------
@@ -143,7 +143,6 @@ def test_schedules_are_as_described(values: dict[str, Any], expected: list[float
 
 def test_a_rate_is_found_on_the_training_set_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    search = runs.search
 
     def watched(trial: Any, **settings: Any) -> Any:
         seen.extend((len(trial._loader.pixels), len(trial._val_loader.pixels)))
@@ -221,11 +220,11 @@ def small_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     value = np.geomspace(1e-7, 10, 100)
     curve = oc.Curve(value, 2.3 - 1.5 / (1 + 1e-2 / value) + value**2)
 
-    def search(trial: Any, **_: Any) -> Finding:
+    def made_up(trial: Any, **_: Any) -> Finding:
         assert (len(trial._loader.pixels), len(trial._val_loader.pixels)) == (80, 40)
         return Finding(curve.suggest(), curve, (), 5)
 
-    monkeypatch.setattr(order, "search", search)
+    monkeypatch.setattr(order, "search", made_up)
 
     def run(seeds: int) -> str:
         setting = order.Setting(images=80, batch_size=20, epochs=2, held_out=40, grid=(0.03, 0.1))
@@ -298,7 +297,7 @@ def test_the_plain_loop_trains_as_ours_does() -> None:
     for x, y in batches:
         loss = nn.functional.cross_entropy(model(x), y)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         assert float(one.step()) == pytest.approx(loss.item(), rel=1e-4)
 
