@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import onecycle as oc
-from benchmarks.headline.runs import HELD_OUT, RESULTS, Results, Row, Run, spread
+from benchmarks.headline.runs import HELD_OUT, RESULTS, Results, Row, Run, peak, spread
 from onecycle._find import search
 
 GRID = (0.03, 0.1, 0.3)  # of the tuned rates; gone beyond by a factor of 3 where an end is best
@@ -93,14 +93,12 @@ def report(folder: Path = RESULTS) -> str:
     ]
     for label in dict.fromkeys(row["label"] for row in results.rows if not row["label"].endswith("grid")):
         rows = [row for row in results.rows if row["label"] == label]
-        rate = rows[0]["schedule"].get("lr", rows[0]["schedule"].get("max_lr"))
         theirs = _accuracies(results.rows, label)
         (mean, deviation), (best, own) = spread(theirs), spread(ours)
         ahead = "" if label == "1cycle, found" else f"{best - mean:+.2f}"
         pooled = "" if not ahead else f"{math.sqrt((own**2 + deviation**2) / 2):.2f}"
-        lines.append(
-            f"| {label} | {rate:.3g} | {len(theirs)} | {mean:.2f} ± {deviation:.2f} | {ahead} | {pooled} |"
-        )
+        accuracy = f"{mean:.2f} ± {deviation:.2f}"
+        lines.append(f"| {label} | {peak(rows[0]):.3g} | {len(theirs)} | {accuracy} | {ahead} | {pooled} |")
     cost = results.facts["found"]["cost"] / results.rows[0]["steps_done"]
     searched = sum(row["label"].endswith("grid") for row in results.rows)
     lines += [

@@ -16,7 +16,8 @@ import onecycle as oc
 from benchmarks.regret.data import ROOT
 from benchmarks.regret.files import made_with
 from onecycle._files import decode, encode, write_file
-from onecycle._find import search
+from onecycle._find import search as search
+from onecycle._trial import preserved
 from onecycle.tasks import cifar10
 from onecycle.torch import Trial
 
@@ -118,7 +119,8 @@ def perform(run: Run, *, held_out: bool = False, every_epoch: bool = True, progr
 
     The row holds the settings; `looks`: step, losses, test accuracy and the counts of right answers since
     the last; `accuracy`: the last; `held_out`: accuracy on the held-out images, if asked for; and the
-    seconds of training, looks included. A found rate, what it cost and what it rests on are in `found`.
+    seconds of training, looks included, those of compiling apart. A found rate, what it cost and what it
+    rests on are in `found`.
     """
     row: Row = {**asdict(run), "diverged": False}
     trial = run.build()
@@ -127,6 +129,7 @@ def perform(run: Run, *, held_out: bool = False, every_epoch: bool = True, progr
     if values.get("max_lr") == FOUND:
         row["found"] = found = find(run, steps)
         values["max_lr"] = found["max_lr"]
+    row["seconds_of_compiling"] = _compile(trial) if run.options.get("compile") else 0.0
     right = _Right(trial)
     row["looks"] = looks = []
 
@@ -160,6 +163,16 @@ def perform(run: Run, *, held_out: bool = False, every_epoch: bool = True, progr
     if held_out:
         row["held_out"] = 0.1 if history.diverged else accuracy_held_out(trial)
     return row
+
+
+def _compile(trial: Trial) -> float:
+    """Have a compiled net compiled, and put the trial back; the seconds that this took."""
+    begin = time.perf_counter()
+    with preserved(trial):
+        trial.set(lr=0.0)
+        float(trial.step())
+        trial.evaluate()
+    return time.perf_counter() - begin
 
 
 def find(run: Run, steps: int) -> Row:
@@ -277,20 +290,37 @@ def device_name() -> str:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """Markdown: for each label the runs, and mean and standard deviation of the final test accuracy."""
+    """Markdown: for each label the runs, their peak, and mean and spread of the final test accuracy.
+
+    Where the rate was found, its cost is in parentheses, in shares of the run.
+    """
     by_label: dict[str, list[Row]] = {}
     for row in rows:
         by_label.setdefault(row["label"], []).append(row)
-    lines = ["| run | n | test accuracy, % | steps | seconds |", "|---|---|---|---|---|"]
+    lines = ["| run | n | peak | test accuracy, % | steps | seconds |", "|---|---|---|---|---|---|"]
     for label, group in by_label.items():
         mean, deviation = spread([100 * row["accuracy"] for row in group])
         steps, seconds = (sum(row[name] for row in group) / len(group) for name in ("steps_done", "seconds"))
         diverged = sum(row["diverged"] for row in group)
-        note = f" ({diverged} diverged)" if diverged else ""
-        lines.append(
-            f"| {label} | {len(group)}{note} | {mean:.2f} ± {deviation:.2f} | {steps:.0f} | {seconds:.0f} |"
-        )
+        count = f"{len(group)} ({diverged} diverged)" if diverged else f"{len(group)}"
+        accuracy = f"{mean:.2f} ± {deviation:.2f}"
+        lines.append(f"| {label} | {count} | {_peaks(group)} | {accuracy} | {steps:.0f} | {seconds:.0f} |")
     return "\n".join(lines)
+
+
+def _peaks(group: Sequence[Row]) -> str:
+    found = [row["found"] for row in group if "found" in row]
+    if not found:
+        return f"{peak(group[0]):.3g}"
+    rates = ", ".join(f"{each['max_lr']:.3g}" for each in found)
+    cost = sum(each["cost"] for each in found) / sum(row["steps_done"] for row in group)
+    return f"{rates} (found for {cost:.2f})"
+
+
+def peak(row: Row) -> float:
+    """The highest rate of a row's schedule."""
+    values = row["schedule"]
+    return float(values["lr"] if "lr" in values else values["max_lr"])
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:

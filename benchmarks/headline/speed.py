@@ -170,10 +170,14 @@ def _plain_model(build: Any, batch_size: int, options: dict[str, Any]) -> nn.Mod
 
 def _table(rows: list[Row]) -> str:
     plain = statistics.median(rows[0]["images_per_second"])
-    lines = ["| loop | images per second | range | times the plain loop |", "|---|---|---|---|"]
+    lines = [
+        "| loop | images per second | range | times the plain loop | first steps, s |",
+        "|---|---|---|---|---|",
+    ]
     for row in rows:
         values = row["images_per_second"]
         middle = statistics.median(values)
+        first = row["seconds_of_first_steps"]
         span = f"{min(values):.0f} to {max(values):.0f}"
-        lines.append(f"| {row['loop']} | {middle:.0f} | {span} | {middle / plain:.2f} |")
+        lines.append(f"| {row['loop']} | {middle:.0f} | {span} | {middle / plain:.2f} | {first:.1f} |")
     return "\n".join(lines)

@@ -113,7 +113,17 @@ def test_a_diverged_run_counts_as_chance(tmp_path: Path) -> None:
     row = Results("some", tmp_path).do(run, held_out=True, progress=False)
     assert row["diverged"]
     assert row["accuracy"] == row["held_out"] == 0.1
-    assert "| a | 1 (1 diverged) | 10.00 ± nan |" in runs.table([row])
+    assert "| a | 1 (1 diverged) | 1e+20 | 10.00 ± nan |" in runs.table([row])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")  # torch's own
+def test_compiling_is_timed_apart_and_changes_nothing() -> None:
+    with torch.compiler.set_stance("force_eager"):  # it takes half a minute
+        compiled = runs.perform(a_run(options={"compile": "default"}), progress=False)
+    eager = runs.perform(a_run(), progress=False)
+    assert compiled["looks"] == eager["looks"]
+    assert compiled["seconds_of_compiling"] > eager["seconds_of_compiling"] == 0
 
 
 def test_the_same_run_gives_the_same_result(tmp_path: Path) -> None:
@@ -195,10 +205,9 @@ def test_an_experiment_runs_at_small_scale(
 def test_an_experiment_that_finds_its_rate_runs_at_small_scale(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        runs, "find", lambda run, steps: {"max_lr": 0.01 * run.options.get("width", 1), "cost": steps}
-    )
+    monkeypatch.setattr(runs, "find", lambda _, steps: {"max_lr": 0.01, "cost": steps})
     table = experiments.record(name, 1, shorten=24, results=tmp_path, progress=False)
+    assert "| 0.01 (found for 1.00) |" in table
     assert len(table.splitlines()) == 2 + 4
     assert all(row["steps_done"] >= 1 for row in Results(name, tmp_path).rows)
 

@@ -265,7 +265,7 @@ class Batches:
         if drawn is not None and self.cutout:
             lines = [self._line - drawn[:, i : i + 1] + self.cutout // 2 for i in (3, 4)]
             within = [(line >= 0) & (line < self.cutout) for line in lines]
-            images[within[0][:, :, None] & within[1][:, None, :]] = 0
+            images.masked_fill_((within[0][:, :, None] & within[1][:, None, :])[..., None], 0)
         return images.permute(0, 3, 1, 2)
 
 
