@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -532,6 +533,34 @@ def test_tensorboard_that_is_not_installed_is_named(
     status, _, err = run(*arguments, "--out", "t")
     assert status == 2
     assert "--tensorboard needs tensorboard: pip install 'onecycle[tensorboard]'" in err
+
+
+def test_a_resumed_run_voids_the_events_past_its_checkpoint(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+    written: list[tuple[str, int]] = []
+
+    class SummaryWriter:  # tensorboard's, which need not be installed
+        def __init__(self, folder: Path, purge_step: int | None) -> None:
+            begun.append((folder, purge_step))
+
+        def add_scalar(self, name: str, _: float, step: int) -> None:
+            written.append((name, step))
+
+        def flush(self) -> None:
+            written.append(("flush", -1))
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    arguments = ("train", "digits", "--recipe", recipe(tmp_path, 0.05), "--out", "t", "--tensorboard")
+    assert run(*arguments, "--steps", 5)[0] == 0
+    assert written[-1] == ("flush", -1)
+    assert {("loss", 4), ("accuracy", 4)} <= set(written)
+    assert run(*arguments, "--steps", 8, "--resume")[0] == 0
+    assert begun == [(Path("t/tensorboard"), None), (Path("t/tensorboard"), 5)]
+    assert ("loss", 7) in written
 
 
 @pytest.mark.filterwarnings("ignore")  # tensorboard's own
