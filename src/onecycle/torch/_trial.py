@@ -524,7 +524,7 @@ def _scalar(loss: Any, name: str) -> Tensor:
             f"{name} must give a scalar, got a tensor of shape {tuple(loss.shape)}: "
             "take its mean, or use reduction='mean'"
         )
-    return loss.reshape(())
+    return loss if loss.ndim == 0 else loss.reshape(())  # a view is one more step back
 
 
 def _to(batch: Any, device: torch.device) -> Any:
