@@ -52,13 +52,24 @@ def read(path: str | Path, device: torch.device) -> tuple[Tree, dict[str, Any]]:
         with safe_open(path, "pt") as file:
             document = json.loads((file.metadata() or {}).get("onecycle", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no checkpoint of onecycle, or a damaged one: {error}") from error
+    except (SafetensorError, RecursionError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no checkpoint of onecycle, or a damaged one: {in_one_line(error)}"
+        ) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"{path} is no checkpoint of onecycle, but another program's safetensors file")
     if document.get("version") != VERSION:
         raise ValueError(f"{path} is of version {document.get('version')!r}: upgrade onecycle to read it")
-    return _unpack(document["state"], tensors, device), dict(document["note"])
+    try:
+        return _unpack(document["state"], tensors, device), dict(document["note"])
+    except Exception as error:  # whatever damage may do to it
+        raise ValueError(f"{path} is a damaged checkpoint: {in_one_line(error)}") from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error of another library says, cut short, and its kind where that may say little."""
+    text = " ".join(str(error).split())[:200]
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
 
 
 _NOT_HELD = {"left out": None}

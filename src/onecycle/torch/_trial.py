@@ -281,9 +281,13 @@ class Trial:
         try:
             _check_same(state, before)
             self.restore(state)
-        except Exception as error:
+        except BaseException as error:
             self.restore(before)
-            raise ValueError(f"{path} is the state of another trial: {error}") from error
+            if not isinstance(error, Exception):
+                raise
+            raise ValueError(
+                f"{path} is the state of another trial: {_checkpoint.in_one_line(error)}"
+            ) from error
         return note
 
     # The parts -------------------------------------------------------------------------------------

@@ -1,0 +1,37 @@
+"""`python -m benchmarks.reliability COMMAND`, from the root of the repository."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    fuzz = commands.add_parser("fuzz", help="damaged files for every reader, guided by coverage (needs atheris)")
+    fuzz.add_argument("--targets", nargs="+", default=[], metavar="NAME", help="some readers only")
+    fuzz.add_argument("--share", type=float, default=1.0, help="of the usual number of inputs")
+    fuzz.add_argument("--seed", type=int, default=1)
+    one = commands.add_parser("fuzz-one")  # in a process of its own, which the fuzzer ends
+    one.add_argument("name")
+    one.add_argument("runs", type=int)
+    one.add_argument("kept", type=Path)
+    one.add_argument("seed", type=int)
+    options = parser.parse_args(arguments)
+    if options.command == "fuzz":
+        from benchmarks.reliability.fuzz import RUNS, record
+
+        record(options.targets or RUNS, options.share, options.seed)
+    elif options.command == "fuzz-one":
+        from benchmarks.reliability.fuzz import guided
+
+        guided(options.name, options.runs, options.kept, options.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
