@@ -12,7 +12,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    fuzz = commands.add_parser("fuzz", help="damaged files for every reader, guided by coverage (needs atheris)")
+    fuzz = commands.add_parser(
+        "fuzz", help="damaged files for every reader, guided by coverage (needs atheris)"
+    )
     fuzz.add_argument("--targets", nargs="+", default=[], metavar="NAME", help="some readers only")
     fuzz.add_argument("--share", type=float, default=1.0, help="of the usual number of inputs")
     fuzz.add_argument("--seed", type=int, default=1)

@@ -27,6 +27,4 @@ def add(part: str, rows: Mapping[str, Any]) -> None:
     made = {name: {**row, "made_with": made_with()} for name, row in rows.items()}
     document = {"format": f"onecycle.reliability.{part}", "version": 1, "rows": {**read(part), **made}}
     RESULTS.mkdir(parents=True, exist_ok=True)
-    write_file(
-        RESULTS / f"{part}.json", json.dumps(encode(document), indent=1, allow_nan=False) + "\n"
-    )
+    write_file(RESULTS / f"{part}.json", json.dumps(encode(document), indent=1, allow_nan=False) + "\n")

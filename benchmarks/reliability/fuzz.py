@@ -290,7 +290,17 @@ def _reference() -> Target:
         finally:
             importlib.import_module = real
 
-    seeds = ["digits", "digit", "task.py", "task.py:build", "a/b.py:c", "package.module:function", ":", "", "."]
+    seeds = [
+        "digits",
+        "digit",
+        "task.py",
+        "task.py:build",
+        "a/b.py:c",
+        "package.module:function",
+        ":",
+        "",
+        ".",
+    ]
     return Target(read, [seed.encode() for seed in seeds])
 
 

@@ -171,7 +171,9 @@ def _numbers(record: Mapping[str, Any], decimal: str, source: str) -> Row:
         numbers = [(name, _number(cell, decimal)) for name, cell in record.items()]
     except OverflowError:
         name = next(name for name, cell in record.items() if isinstance(cell, int) and abs(cell) > _MOST)
-        raise ValueError(f"{source}: {name!r:.{_LONG}} holds a number that is too large for a float") from None
+        raise ValueError(
+            f"{source}: {name!r:.{_LONG}} holds a number that is too large for a float"
+        ) from None
     return {name: number for name, number in numbers if number is not None}
 
 
