@@ -240,7 +240,7 @@ def interrupts_at_any_moment(counts: Counts, moments: int, seed: int = 0) -> Non
 
 
 def interrupts_at_lines(counts: Counts, most: int, seed: int = 0) -> None:
-    """One interrupt before a line or a return of this library or of `contextlib`: a sample of `most` of them."""
+    """One interrupt before a line or a return of this library or of `contextlib`: at `most` of them."""
     case = Case(repeated)
     total = 0
 

@@ -438,7 +438,7 @@ def record(names: Iterable[str], share: float, seed: int) -> None:
             tally["escapes"]["the process ended"] = {"input": "", "error": ended.stderr[-1000:]}
         tally["seconds"] = round(time.perf_counter() - begin, 1)
         tally["engine"] = f"atheris {metadata.version('atheris')}"
-        files.add("fuzz", {name: tally})
+        files.add("fuzz", {f"{name}, seed {seed}": tally})
         print(f"{name}: {tally['inputs']} inputs, {len(tally['escapes'])} escapes", file=sys.stderr)
 
 
