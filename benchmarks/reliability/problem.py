@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -25,6 +26,8 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "no memory": lambda: MemoryError("a fault of the harness"),
 }
 SIGNALS = {"interrupt": signal.SIGINT, "interrupt twice": signal.SIGINT, "terminate": signal.SIGTERM}
+DISKS = {"full disk": errno.ENOSPC, "read-only file system": errno.EROFS, "broken disk": errno.EIO}
+FILES = ("open", "flush", "rename", "checkpoint")  # places where a command writes
 NUMBERS = {"NaN": float("nan"), "inf": float("inf")}
 
 
@@ -32,8 +35,8 @@ class Fault:
     """One fault, which strikes the `at`-th time that a place is come to, and once alone.
 
     Args:
-        kind: of `ERRORS`, `SIGNALS`, `NUMBERS` or "kill".
-        place: of `PLACES`, "evaluate", or one that the caller names.
+        kind: of `ERRORS`, `SIGNALS`, `NUMBERS`, `DISKS` or "kill".
+        place: of `PLACES` or `FILES`, or "evaluate".
         at: how many times the place is passed before.
     """
 
@@ -45,17 +48,24 @@ class Fault:
     def meet(self, place: str) -> float:
         """Come to a place: a factor for what is computed there, if the fault does not strike otherwise."""
         self.passed[place] += 1
+        if self.struck and self.kind in DISKS and place in FILES:
+            raise self._disk()  # it stays full
         if self.struck or place != self.place or self.passed[place] <= self.at:
             return 1.0
         self.struck = True
         if self.kind in ERRORS:
             raise ERRORS[self.kind]()
+        if self.kind in DISKS:
+            raise self._disk()
         if self.kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.kind in SIGNALS:
             self.again = self.kind == "interrupt twice"
             signal.raise_signal(SIGNALS[self.kind])
         return NUMBERS.get(self.kind, 1.0)
+
+    def _disk(self) -> OSError:
+        return OSError(DISKS[self.kind], os.strerror(DISKS[self.kind]))
 
     def strike_again(self) -> None:
         """The second interrupt, while what the first one broke off is put back."""

@@ -453,6 +453,8 @@ def _whole(name: str, value: SupportsIndex, least: int = 1) -> int:
         number = least - 1
     if number < least or isinstance(value, bool):
         raise ValueError(f"{name} must be a whole number >= {least}, got {brief(value)}")
+    if number >= 2**63:
+        raise ValueError(f"{name} must be a whole number below 2**63, got {brief(value)}")
     return number
 
 
