@@ -8,10 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+PARTS = ["python", "find", "train", "tune"]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    faults = commands.add_parser("faults", help="errors, signals, full disks, and what is lost to them")
+    faults.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS)
+    )
     fuzz = commands.add_parser(
         "fuzz", help="damaged files for every reader, guided by coverage (needs atheris)"
     )
@@ -24,7 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("kept", type=Path)
     one.add_argument("seed", type=int)
     options = parser.parse_args(arguments)
-    if options.command == "fuzz":
+    if options.command == "faults":
+        from benchmarks.reliability import commands as of_commands
+        from benchmarks.reliability import faults as in_python
+
+        if "python" in options.parts:
+            in_python.record()
+        of_commands.record([part for part in options.parts if part != "python"])
+    elif options.command == "fuzz":
         from benchmarks.reliability.fuzz import RUNS, record
 
         record(options.targets or RUNS, options.share, options.seed)

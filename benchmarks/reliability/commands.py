@@ -1,7 +1,8 @@
-"""Faults in `onecycle find` and `onecycle train`: each command in a process of its own, which may be killed."""
+"""Faults in the commands `find`, `train` and `tune`, each in a process of its own that may be killed."""
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
@@ -13,12 +14,14 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarks.reliability.faults import Counts, _count
-from benchmarks.reliability.problem import DISKS, ERRORS, FILES, NONE, PLACES, SIGNALS, Fault, meet, present
+from benchmarks.reliability import files
+from benchmarks.reliability.faults import Counts, count
+from benchmarks.reliability.problem import DISKS, ERRORS, FILES, NONE, SIGNALS, Fault, meet, present
 
 TASK = "benchmarks.reliability.task:build"
 LENGTH = "30"  # updates of training: six epochs
@@ -26,7 +29,7 @@ NOBODY = 65534
 
 
 class Command:
-    """A command, what its folder holds where nothing goes wrong, and what it must hold after a second start."""
+    """A command, and what its folder must hold in the end, whatever went wrong on the way."""
 
     def __init__(self, name: str, arguments: Sequence[str], files: Sequence[str], folder: Path) -> None:
         self.name, self.arguments, self.files, self.folder = name, list(arguments), files, folder
@@ -34,6 +37,7 @@ class Command:
         status, told = self.run(out)
         assert status == 0, told
         self.expected = {file: (out / file).read_bytes() for file in files}
+        self.trials = names(out)
 
     def run(
         self,
@@ -75,34 +79,35 @@ class Command:
         out = Path(tempfile.mkdtemp(dir=self.folder)) / "out" if out is None else out
         status, told = self.run(out, fault, before)
         undo()
-        if status == 0 and before is _nothing:
+        if status == 0 and fault.kind != "none":
             return  # it did not strike
         what = self._lost(out, status, told, kind)
-        _count(counts, kind, what, f"{self.name}, {fault.place} {fault.at}")
+        count(counts, kind, what, f"{self.name}, {fault.place} {fault.at}")
         shutil.rmtree(out.parent if out.name == "out" else out, ignore_errors=True)
 
     def _lost(self, out: Path, status: int, told: str, kind: str) -> str:
         wanted = {"kill": -signal.SIGKILL, "NaN": 1, "inf": 1, **dict.fromkeys(SIGNALS, 130)}.get(kind, 2)
         if status != wanted:
             return f"the exit status, {status}, with {told[-300:]!r}"
-        if wanted > 0 and (len(told.splitlines()) != 1 or "Traceback" in told):
+        if wanted > 0 and (len(told.strip().splitlines()) != 1 or "Traceback" in told):
             return f"the one line: {told[-300:]!r}"
         if kind != "kill" and (left := temporary_files(out)):
             return f"the name of a temporary file: {left}"
         if what := damaged(out):
             return what
-        resume = ["--resume"] if (out / "checkpoint.safetensors").exists() else []
+        finished = {path: path.stat().st_mtime_ns for path in out.glob("trials/*.json")}
+        resume = ["--resume"] if finished or (out / "checkpoint.safetensors").exists() else []
         status, told = self.run(out, more=resume)
         if status != 0:
             return f"the second start, which said {told[-300:]!r}"
+        if any(path.stat().st_mtime_ns != then for path, then in finished.items()):
+            return "a finished trial, which was done again"
+        if names(out) != self.trials:
+            return "a trial, or its name"
         for name, content in self.expected.items():
             if (out / name).read_bytes() != content:
                 return f"{name}, which is another than without the fault"
         return f"the name of a temporary file, for good: {left}" if (left := temporary_files(out)) else ""
-
-
-def _nothing() -> None:
-    """Before a command that needs no preparation."""
 
 
 def places_of_files() -> ExitStack:
@@ -139,6 +144,11 @@ def places_of_files() -> ExitStack:
     return stack
 
 
+def names(out: Path) -> list[str]:
+    """Names of the finished trials of a search."""
+    return sorted(path.name for path in out.glob("trials/*.json"))
+
+
 def temporary_files(out: Path) -> list[str]:
     """Files that a command began to write and did not rename."""
     return [path.name for path in out.rglob(".*")] if out.is_dir() else []
@@ -148,6 +158,7 @@ def damaged(out: Path) -> str:
     """What of the folder cannot be read, empty where all can."""
     import onecycle as oc
     from benchmarks.reliability.task import build
+    from onecycle._jobs import read_record
     from onecycle._train import History
 
     step = 0
@@ -156,6 +167,8 @@ def damaged(out: Path) -> str:
             json.loads(path.read_text(encoding="utf-8"))
         for path in out.glob("curves/*.json"):
             oc.Curve.load(path)
+        for path in out.glob("trials/*.json"):
+            read_record(path)
         if (path := out / "recipe.toml").exists():
             oc.Recipe.load(path)
         if (path := out / "checkpoint.safetensors").exists():
@@ -171,68 +184,100 @@ def damaged(out: Path) -> str:
 
 # All of them -----------------------------------------------------------------------------------------
 
+COMMANDS = ("find", "train", "tune")
 
-def commands(folder: Path) -> list[Command]:
-    """`find` and `train`, with a recipe in `folder`."""
+
+def command(name: str, folder: Path) -> Command:
+    """`find`, `train` or `tune`, with a recipe in `folder`."""
     import onecycle as oc
 
     recipe = folder / "recipe.toml"
     oc.Recipe(0.2, total_steps=int(LENGTH)).save(recipe)
-    find = ["find", TASK, "--steps", "1300", "--seed", "3"]
-    train = ["train", TASK, "--recipe", str(recipe), "--seed", "3"]
-    return [
-        Command("find", find, ["recipe.toml", "curves/lr.json"], folder),
-        Command("train", train, ["metrics.csv", "checkpoint.safetensors"], folder),
-    ]
+    arguments, files = {
+        "find": (["--steps", "1300"], ["recipe.toml", "curves/lr.json"]),
+        "train": (["--recipe", str(recipe)], ["metrics.csv", "checkpoint.safetensors"]),
+        "tune": (["--steps", "300"], ["recipe.toml"]),
+    }[name]
+    return Command(name, [name, TASK, *arguments, "--seed", "3"], files, folder)
 
 
-def faults_of_commands(counts: Counts, small: bool = False) -> None:
-    """Every kind of fault in both commands, in their steps and as they write."""
+def faults_of_command(counts: Counts, name: str, small: bool = False) -> None:
+    """Every kind of fault in one command, in its steps and as it writes."""
     with tempfile.TemporaryDirectory() as temporary:
-        os.chmod(temporary, 0o777)  # noqa: PTH101, S103 - a child may become nobody
-        for command in commands(Path(temporary)):
-            steps = (12,) if small else (0, 3, 7, 12, 18, 26)
-            for kind in ("kill", *ERRORS, *SIGNALS, "NaN", "inf"):
-                for place in ("loss",) if small or kind in ("NaN", "inf") else PLACES:
-                    if command.name == "find" and kind in ("NaN", "inf"):
-                        continue  # an answer, not an end
-                    for at in steps if kind in ("kill", "terminate") else steps[len(steps) // 2 :][:2]:
-                        command.strike(counts, kind, Fault(kind, place, at * (8 if place == "data" else 1)), _nothing)
-            for kind, place in itertools.product(("kill", "interrupt", "terminate", *DISKS), FILES):
-                for at in (1,) if small else range(8):
-                    command.strike(counts, kind, Fault(kind, place, at), _nothing)
-            _real_disks(counts, command, small)
+        folder = Path(temporary)
+        folder.chmod(0o777)  # a child may become nobody
+        tried = command(name, folder)
+        _in_steps(counts, tried, small)
+        kinds = ("kill", "full disk") if small else ("kill", "interrupt", "terminate", *DISKS)
+        for kind, place, at in itertools.product(kinds, FILES, (1,) if small else (0, 2, 5)):
+            if place != "checkpoint" or name == "train":
+                tried.strike(counts, kind, Fault(kind, place, at))
+        _limits(counts, tried, small)
+        if not small and os.geteuid() == 0:
+            _real_disks(counts, tried)
 
 
-def _real_disks(counts: Counts, command: Command, small: bool) -> None:
-    for size in (300,) if small else (0, 10, 300, 1000, 3000, 10_000, 30_000):
+def _in_steps(counts: Counts, tried: Command, small: bool) -> None:
+    """Faults while it trains; those that a search takes for findings about its settings are left out."""
+    errors = () if tried.name == "tune" else tuple(ERRORS)
+    numbers = ("NaN", "inf") if tried.name == "train" else ()
+    places = ("update",) if small else ("data", "loss", "update")
+    last = {"find": 250, "train": 29, "tune": 600}[tried.name]
+    for kind in ("kill", *SIGNALS, *errors, *numbers):
+        many = 1 if small else 5 if kind in ("kill", "terminate") else 2
+        for place in ("loss",) if kind in numbers else places:
+            for number in range(many):
+                at = (last * (number + 1) // (many + 1)) * (8 if place == "data" else 1)
+                tried.strike(counts, kind, Fault(kind, place, at))
+
+
+def _limits(counts: Counts, tried: Command, small: bool) -> None:
+    for size in (300,) if small else (0, 300, 1000, 3000, 10_000):
 
         def limit(size: int = size) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-        command.strike(counts, "file size limit", Fault("none", "size", size), limit)
-    if small or os.geteuid() != 0:
-        return
+        tried.strike(counts, "file size limit", Fault("none", "bytes", size), limit)
+
+
+def _real_disks(counts: Counts, tried: Command) -> None:
+    """A directory that may not be written, and a full file system; root alone can make them."""
 
     def become_nobody() -> None:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
 
     for mode in (0o555, 0o000):
-        out = Path(tempfile.mkdtemp(dir=command.folder))
+        out = Path(tempfile.mkdtemp(dir=tried.folder))
         out.chmod(mode)
-        command.strike(
-            counts, "read-only directory", Fault("none", "mode", mode), become_nobody, out,
-            lambda out=out: out.chmod(0o755),
-        )  # fmt: skip
-    for size in (4, 8, 16, 32, 48):  # KiB
-        out = Path(tempfile.mkdtemp(dir=command.folder))
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", out], capture_output=True).returncode:
+        fault = Fault("none", "mode", mode)
+        tried.strike(counts, "read-only directory", fault, become_nobody, out, partial(out.chmod, 0o755))
+    for size in (4, 8, 16, 32):
+        out = Path(tempfile.mkdtemp(dir=tried.folder))
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(out)]
+        if subprocess.run(mount, capture_output=True).returncode:
             return
+        widen = partial(subprocess.run, ["mount", "-o", "remount,size=100m", str(out)], check=True)
         try:
-            command.strike(
-                counts, "full file system", Fault("none", "KiB", size), lambda: None, out,
-                lambda out=out: subprocess.run(["mount", "-o", "remount,size=100m", out], check=True),
-            )  # fmt: skip
+            tried.strike(counts, "full file system", Fault("none", "KiB", size), int, out, widen)
         finally:
-            subprocess.run(["umount", out], check=True)
+            subprocess.run(["umount", str(out)], check=True)
+
+
+def record(names: Sequence[str]) -> None:
+    """Have all faults in these commands, and keep what was counted."""
+    preload()
+    for name in names:
+        counts: Counts = {}
+        faults_of_command(counts, name)
+        files.add("faults", {f"{name}: {kind}": vars(count) for kind, count in counts.items()})
+
+
+def preload() -> None:
+    """Import what the commands need, so that their processes, forked from this one, begin at once."""
+    for module in (
+        *("benchmarks.reliability.task", "onecycle.cli", "onecycle.tasks", "onecycle.plot", "onecycle._demo"),
+        *("onecycle._find", "onecycle._run_dir", "onecycle._train", "onecycle._tune", "onecycle.engines"),
+        *("safetensors.torch", "tomli_w", "matplotlib.pyplot"),
+    ):
+        importlib.import_module(module)

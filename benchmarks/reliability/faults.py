@@ -19,6 +19,7 @@ from unittest import mock
 
 from torch.utils.data import DataLoader
 
+from benchmarks.reliability import files
 from benchmarks.reliability.problem import (
     ERRORS,
     NONE,
@@ -28,6 +29,7 @@ from benchmarks.reliability.problem import (
     Fault,
     Problem,
     Samples,
+    Short,
     Variant,
     bits,
     present,
@@ -77,8 +79,15 @@ def repeated(problem: Problem) -> Any:
     from onecycle.torch import range_test as run
 
     curve = run(
-        problem.model, problem.optimizer, problem.loss_fn, problem.loader, steps=12, repeats=3, start=1e-4, progress=False
-    )  # fmt: skip
+        problem.model,
+        problem.optimizer,
+        problem.loss_fn,
+        problem.loader,
+        steps=12,
+        repeats=3,
+        start=1e-4,
+        progress=False,
+    )
     return curve.to_json()
 
 
@@ -136,9 +145,9 @@ class Case:
         wanted: type[BaseException] | None = KeyboardInterrupt if "interrupt" in fault.kind else None
         if fault.kind in ERRORS:
             wanted = type(ERRORS[fault.kind]())
-        from onecycle.torch import _trial
+        from onecycle.torch import _state, _trial
 
-        around, put_back = surroundings(), _trial.put_back_modules
+        around, put_back = surroundings(), _state.put_back_modules
 
         def disturbed(*arguments: Any) -> None:
             fault.strike_again()
@@ -170,14 +179,15 @@ class Case:
         fault = Fault(kind, place, at)
         what = self.lost(fault)
         if fault.struck:
-            _count(counts, kind, what, f"{self.operation.__name__}, {self.variant.name}, {place} {at}")
+            count(counts, kind, what, f"{self.operation.__name__}, {self.variant.name}, {place} {at}")
 
 
-def _count(counts: Counts, kind: str, what: str, where: str) -> None:
-    count = counts.setdefault(kind, Count())
-    count.injected += 1
+def count(counts: Counts, kind: str, what: str, where: str) -> None:
+    """Count a fault, and `what` was lost to it, if anything."""
+    row = counts.setdefault(kind, Count())
+    row.injected += 1
     if what:
-        count.lost.append(f"{where}: {what}")
+        row.lost.append(f"{where}: {what}")
 
 
 # All of them -----------------------------------------------------------------------------------------
@@ -207,36 +217,28 @@ def interrupts_at_any_moment(counts: Counts, moments: int, seed: int = 0) -> Non
     rng = random.Random(seed)
     case = Case(range_test)
     for _ in range(moments):
-        problem = Problem(case.variant)
-        delays = sorted(rng.uniform(0, case.seconds) for _ in range(rng.choice((1, 1, 2, 3))))
-        sent: list[float] = []
-
-        def send(delays: list[float] = delays, sent: list[float] = sent) -> None:
-            begin = time.perf_counter()
-            for delay in delays:
-                time.sleep(max(delay - (time.perf_counter() - begin), 0))
-                if done.is_set():
-                    return
-                sent.append(delay)
-                os.kill(os.getpid(), signal.SIGINT)
-
-        done = threading.Event()
-        thread = threading.Thread(target=send)
+        problem, delays = (
+            Problem(case.variant),
+            [rng.uniform(0, case.seconds) for _ in range(rng.choice((1, 1, 2, 3)))],
+        )
+        timers = [threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)) for delay in delays]
         ended: BaseException | None = None
-        try:
-            thread.start()
-            case.operation(problem)
-        except BaseException as error:  # noqa: BLE001 - interrupts alone are wanted, and checked for below
-            ended = error
-        with _interrupts_swallowed():
-            done.set()
-            thread.join()
-        if not isinstance(ended, KeyboardInterrupt):
-            continue  # it came too late
-        weights = problem.weights()
-        ended = None
-        what = "model or optimizer" if weights != case.weights else case.differs(problem)
-        _count(counts, "interrupt at any moment", what, f"after {delays}")
+        with _interrupted_once():
+            try:
+                for timer in timers:
+                    timer.start()
+                case.operation(problem)
+            except KeyboardInterrupt as error:
+                ended = error
+            weights = problem.weights()  # while the error and all that it refers to is held
+            for timer in timers:
+                timer.cancel()
+                if timer.ident is not None:
+                    timer.join()
+        if ended is not None:  # else it came too late
+            ended = None
+            what = "model or optimizer" if weights != case.weights else case.differs(problem)
+            count(counts, "interrupt at any moment", what, f"after {delays}")
 
 
 def interrupts_at_lines(counts: Counts, most: int, seed: int = 0) -> None:
@@ -285,12 +287,21 @@ def interrupts_at_lines(counts: Counts, most: int, seed: int = 0) -> None:
             what = "handlers, threads or files"
         elif weights != case.weights:
             what = "model or optimizer"
-        _count(counts, "interrupt at a line", what or case.differs(problem), f"line {at} of {total}")
+        count(counts, "interrupt at a line", what or case.differs(problem), f"line {at} of {total}")
 
 
 @contextmanager
-def _interrupts_swallowed() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+def _interrupted_once() -> Iterator[None]:
+    """The first SIGINT that comes through raises, so that none strikes where the harness looks."""
+    raised = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal raised
+        if not raised:
+            raised = True
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
@@ -310,11 +321,15 @@ def clocks_that_jump(counts: Counts) -> None:
         case = Case(operation)
         for name, clock in jumps.items():
             counter = itertools.count()
-            with mock.patch.multiple(
-                time, **dict.fromkeys(("time", "monotonic", "perf_counter"), lambda: clock(next(counter)))  # noqa: B023 - called within
-            ):  # fmt: skip
+
+            def jumping(clock: Callable[[int], float] = clock, counter: Iterator[int] = counter) -> float:
+                return clock(next(counter))
+
+            with contextlib.ExitStack() as stack:
+                for function in ("time", "monotonic", "perf_counter"):
+                    stack.enter_context(mock.patch.object(time, function, jumping))
                 what = case.lost()
-            _count(counts, "clock that jumps", what, f"{operation.__name__}: {name}")
+            count(counts, "clock that jumps", what, f"{operation.__name__}: {name}")
 
 
 def loaders_that_hang(counts: Counts, hangs: int = 4) -> None:
@@ -334,7 +349,26 @@ def loaders_that_hang(counts: Counts, hangs: int = 4) -> None:
             what = "generators"
         if surroundings()[:2] != around[:2]:
             what = "handlers or threads"
-        _count(counts, "worker that hangs", what, f"at batch {at}")
+        count(counts, "worker that hangs", what, f"at batch {at}")
+
+
+def loaders_that_end_early(counts: Counts) -> None:
+    """A loader that gives fewer batches in one epoch is put back all the same, if it then gives them all."""
+    for batches, begun in itertools.product((0, 1, 3, 4), (1, 2, 3)):
+        problem = Problem()
+        problem.loader = Short(problem.loader, begun, batches)
+        weights, generators, what = problem.weights(), problem.random(), ""
+        try:
+            range_test(problem)
+        except ValueError as error:  # no batch at all is refused
+            what = (
+                "" if batches == 0 and "gave no batch" in str(error) else f"the error, which became {error!r}"
+            )
+        if problem.weights() != weights:
+            what = "model or optimizer"
+        elif problem.random() != generators:
+            what = "generators"
+        count(counts, "loader that ends early", what, f"pass {begun}, after {batches} batches")
 
 
 class Hanging(Samples):
@@ -348,3 +382,15 @@ class Hanging(Samples):
         if index == self.at:
             time.sleep(60)
         return self.x[index], self.y[index]
+
+
+def record() -> None:
+    """Have all faults in range tests and `find_lr`, and keep what was counted."""
+    counts: Counts = {}
+    sweep_of_faults(counts)
+    interrupts_at_any_moment(counts, 100)
+    interrupts_at_lines(counts, 600)
+    clocks_that_jump(counts)
+    loaders_that_hang(counts)
+    loaders_that_end_early(counts)
+    files.add("faults", {f"in Python: {kind}": vars(row) for kind, row in counts.items()})

@@ -217,8 +217,8 @@ def _checkpoint(folder: Path) -> Target:
     def build() -> Any:
         torch.manual_seed(0)
         model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
-        data = [(torch.ones(4, 3), torch.zeros(4, 2))]
-        loader = torch.utils.data.DataLoader(data, None, shuffle=True, generator=torch.Generator())
+        data: Any = [(torch.ones(4, 3), torch.zeros(4, 2))]
+        loader: Any = torch.utils.data.DataLoader(data, None, shuffle=True, generator=torch.Generator())
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         return Trial(model, optimizer, torch.nn.functional.mse_loss, loader)
 
@@ -281,7 +281,7 @@ def _reference() -> Target:
 
     def read(data: bytes) -> None:
         reference = data.decode(errors="surrogateescape")
-        importlib.import_module = harmless  # type: ignore[assignment]
+        importlib.import_module = harmless
         try:
             resolve(reference)
         except (ValueError, OSError) as error:

@@ -74,6 +74,11 @@ class Fault:
             signal.raise_signal(signal.SIGINT)
 
 
+def updated(*_: object) -> None:
+    """Come to the end of an update."""
+    meet("update")
+
+
 NONE = Fault("none", "nowhere", 0)
 # Not an attribute of the data set: what that counts is put back after a range test, the fault's count too.
 _faults = [NONE]
@@ -143,8 +148,9 @@ class Problem:
         self.loader: Any = DataLoader(Samples(), 8, shuffle=True, generator=self.generator)
         self.val_loader = [(torch.ones(4, 6), torch.zeros(4, dtype=torch.long))]
         self.model.register_forward_pre_hook(self._forward)
-        self.model[4].weight.register_hook(lambda gradient: gradient * meet("backward"))
-        self.optimizer.register_step_post_hook(lambda *_: meet("update") and None)
+        self.last = self.model[4].get_parameter("weight")
+        self.last.register_hook(lambda gradient: gradient * meet("backward"))  # type: ignore[no-untyped-call]
+        self.optimizer.register_step_post_hook(updated)
         self.losses = self.train(trained)
 
     def _forward(self, model: nn.Module, _: Any) -> None:
