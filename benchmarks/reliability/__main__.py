@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-
 PARTS = ["python", "find", "train", "tune"]
 
 
@@ -25,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fuzz.add_argument("--targets", nargs="+", default=[], metavar="NAME", help="some readers only")
     fuzz.add_argument("--share", type=float, default=1.0, help="of the usual number of inputs")
     fuzz.add_argument("--seed", type=int, default=1)
+    commands.add_parser("restore", help="optimizers, nets and loaders that are put back bit for bit")
+    others = commands.add_parser("others", help="the same faults in the finders of other tools")
+    others.add_argument("--tools", nargs="+", default=[], metavar="NAME", help="some tools only")
     one = commands.add_parser("fuzz-one")  # in a process of its own, which the fuzzer ends
     one.add_argument("name")
     one.add_argument("runs", type=int)
@@ -42,6 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.reliability.fuzz import RUNS, record
 
         record(options.targets or RUNS, options.share, options.seed)
+    elif options.command == "restore":
+        from benchmarks.reliability import restore
+
+        restore.record()
+    elif options.command == "others":
+        from benchmarks.reliability.others import TOOLS
+        from benchmarks.reliability.others import record as record_others
+
+        record_others(options.tools or list(TOOLS))
     elif options.command == "fuzz-one":
         from benchmarks.reliability.fuzz import guided
 

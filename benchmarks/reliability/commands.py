@@ -209,7 +209,7 @@ def faults_of_command(counts: Counts, name: str, small: bool = False) -> None:
         tried = command(name, folder)
         _in_steps(counts, tried, small)
         kinds = ("kill", "full disk") if small else ("kill", "interrupt", "terminate", *DISKS)
-        for kind, place, at in itertools.product(kinds, FILES, (1,) if small else (0, 2, 5)):
+        for kind, place, at in itertools.product(kinds, FILES, (1,) if small else (0, 3)):
             if place != "checkpoint" or name == "train":
                 tried.strike(counts, kind, Fault(kind, place, at))
         _limits(counts, tried, small)
@@ -221,10 +221,10 @@ def _in_steps(counts: Counts, tried: Command, small: bool) -> None:
     """Faults while it trains; those that a search takes for findings about its settings are left out."""
     errors = () if tried.name == "tune" else tuple(ERRORS)
     numbers = ("NaN", "inf") if tried.name == "train" else ()
-    places = ("update",) if small else ("data", "loss", "update")
+    places = ("update",) if small else ("data", "update")
     last = {"find": 250, "train": 29, "tune": 600}[tried.name]
     for kind in ("kill", *SIGNALS, *errors, *numbers):
-        many = 1 if small else 5 if kind in ("kill", "terminate") else 2
+        many = 1 if small else 3 if kind in ("kill", "terminate") else 2
         for place in ("loss",) if kind in numbers else places:
             for number in range(many):
                 at = (last * (number + 1) // (many + 1)) * (8 if place == "data" else 1)
