@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import FrameType
 from typing import Any
 from unittest import mock
@@ -223,11 +224,15 @@ def interrupts_at_any_moment(counts: Counts, moments: int, seed: int = 0) -> Non
         )
         timers = [threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)) for delay in delays]
         ended: BaseException | None = None
+        done = False
         with _interrupted_once():
             try:
                 for timer in timers:
                     timer.start()
                 case.operation(problem)
+                done = True  # what strikes now came too late
+                for timer in timers:
+                    timer.join()
             except KeyboardInterrupt as error:
                 ended = error
             weights = problem.weights()  # while the error and all that it refers to is held
@@ -235,7 +240,7 @@ def interrupts_at_any_moment(counts: Counts, moments: int, seed: int = 0) -> Non
                 timer.cancel()
                 if timer.ident is not None:
                     timer.join()
-        if ended is not None:  # else it came too late
+        if ended is not None and not done:
             ended = None
             what = "model or optimizer" if weights != case.weights else case.differs(problem)
             count(counts, "interrupt at any moment", what, f"after {delays}")
@@ -386,11 +391,14 @@ class Hanging(Samples):
 
 def record() -> None:
     """Have all faults in range tests and `find_lr`, and keep what was counted."""
-    counts: Counts = {}
-    sweep_of_faults(counts)
-    interrupts_at_any_moment(counts, 100)
-    interrupts_at_lines(counts, 600)
-    clocks_that_jump(counts)
-    loaders_that_hang(counts)
-    loaders_that_end_early(counts)
-    files.add("faults", {f"in Python: {kind}": vars(row) for kind, row in counts.items()})
+    for faults in (
+        sweep_of_faults,
+        partial(interrupts_at_any_moment, moments=100),
+        partial(interrupts_at_lines, most=600),
+        clocks_that_jump,
+        loaders_that_hang,
+        loaders_that_end_early,
+    ):
+        counts: Counts = {}
+        faults(counts)
+        files.add("faults", {f"in Python: {kind}": vars(row) for kind, row in counts.items()})

@@ -65,8 +65,8 @@ class Policy:
             schedule = getattr(self, name)
             if schedule is not None and not callable(schedule):
                 raise TypeError(
-                    f"{name} must be a schedule, a callable from step to value, got {schedule!r}: "
-                    f"for a fixed value use constant({schedule!r})"
+                    f"{name} must be a schedule, a callable from step to value, got {brief(schedule)}: "
+                    f"for a fixed value use constant({brief(schedule)})"
                 )
         schedules = [(name, getattr(self, name)) for name in HYPERS if getattr(self, name) is not None]
         if not schedules:

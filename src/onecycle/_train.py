@@ -115,8 +115,13 @@ def train(
         The history, one row a step.
 
     Raises:
+        TypeError: `trial` is no trial, or `policy` cannot be called.
         ValueError: neither `total_steps` nor the policy says where to end.
     """
+    if not isinstance(trial, Trial):
+        raise TypeError(f"trial must be a Trial, such as onecycle.torch.Trial, got {type(trial).__name__}")
+    if not callable(policy):
+        raise TypeError(f"policy must be a Policy, or a callable from step to a dict, got {policy!r:.60}")
     end = total_steps if total_steps is not None else getattr(policy, "total_steps", None)
     if end is None:
         raise ValueError("total_steps must be given for a policy without end")
