@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one.add_argument("kept", type=Path)
     one.add_argument("seed", type=int)
     options = parser.parse_args(arguments)
+    # A shell has what it runs in the background ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.command == "faults":
         from benchmarks.reliability import commands as of_commands
         from benchmarks.reliability import faults as in_python

@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -59,6 +60,7 @@ class Command:
                 descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 for standard in (1, 2):
                     os.dup2(descriptor, standard)
+                sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, signal.default_int_handler)
                 before()

@@ -80,7 +80,7 @@ def lightning(problem: Problem) -> None:
             return problem.optimizer
 
     trainer = Trainer(
-        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
+        accelerator="cpu", max_epochs=100, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     Tuner(trainer).lr_find(
@@ -124,8 +124,8 @@ def kept(find: Callable[[Problem], None], fault: Fault) -> dict[str, bool] | Non
     """Which parts are as they were after a fault; None where it did not strike."""
     from onecycle.torch import _state, _trial
 
-    problem, plain = Problem(), Problem()
-    losses = bits(plain.train(AFTER))
+    losses = bits(Problem().train(AFTER))
+    problem = Problem()
     before, folder = _seen(problem), Path.cwd()
     put_back, load = _state.put_back_modules, nn.Module.load_state_dict
 

@@ -170,7 +170,7 @@ class Problem:
                 loss = nn.functional.cross_entropy(self.model(x), y)
                 loss.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
-                losses.append(float(loss))
+                losses.append(loss.item())
                 if len(losses) == steps:
                     break
         return losses
