@@ -56,7 +56,7 @@ class Suggestion:
         if not 0 < self.low <= self.value <= self.high <= sys.float_info.max:
             raise ValueError(
                 f"a suggestion needs 0 < low <= value <= high < infinity, "
-                f"got low={self.low!r}, value={self.value!r}, high={self.high!r}"
+                f"got low={self.low!r:.40}, value={self.value!r:.40}, high={self.high!r:.40}"
             )
         if self.base_lr is not None and not 0 < self.base_lr < self.value:
             raise ValueError(

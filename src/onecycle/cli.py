@@ -780,12 +780,19 @@ def cyclical_command(session: Session, /, plot: Path | None, csv_file: Path | No
     _show(session, policy, policy.total_steps or two_cycles, plot, csv_file)
 
 
+LISTED = 1_000_000  # steps
+
+
 def _show(session: Session, policy: Policy, length: int, plot: Path | None, csv_file: Path | None) -> None:
     import numpy as np
 
     from onecycle._files import write_file
 
-    steps = np.arange(length)
+    if length > LISTED and csv_file is not None:
+        raise click.UsageError(f"--csv has a line a step, and {length} are too many: {LISTED} at most")
+    # No more than a sample, and the ends of pieces, of a schedule of any length.
+    sample = np.linspace(0, length - 1, min(length, LISTED)).round()
+    steps = np.unique([*sample, *(s for s in getattr(policy.lr, "steps", ()) if s < length)]).astype(int)
     values = policy(steps)
     if plot is not None:
         policy.plot(plot)
@@ -799,7 +806,9 @@ def _show(session: Session, policy: Policy, length: int, plot: Path | None, csv_
         {0, int(np.argmax(values["lr"])), *(round(q * (len(steps) - 1)) for q in (0.25, 0.5, 0.75, 1))}
     )
     lines = ["".join(name.rjust(12) for name in ("step", *values))]
-    lines += ["".join([str(i).rjust(12), *(f"{v[i]:.5g}".rjust(12) for v in values.values())]) for i in marks]
+    lines += [
+        "".join([str(steps[i]).rjust(12), *(f"{v[i]:.5g}".rjust(12) for v in values.values())]) for i in marks
+    ]
     session.print({"status": "done", "policy": json.loads(policy.to_json())}, *lines)
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -199,8 +199,8 @@ class Trial:
             ValueError: a value is no finite number, or momentum is to be set alone and there is none.
         """
         for name, value in hyper.items():
-            if not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
-                raise ValueError(f"{name} must be a finite number, got {value!r}")
+            if not isinstance(value, (int, float, np.number)) or not abs(value) <= sys.float_info.max:
+                raise ValueError(f"{name} must be a finite number, got {value!r:.60}")
         if hyper.keys() == {"momentum"} and not self._hypers.has_momentum:
             raise ValueError(
                 f"momentum cannot be set: the optimizer, {self.describe()['optimizer']}, has no momentum"
@@ -305,9 +305,13 @@ class Trial:
         try:
             _check_same(state, before)
             self.restore(state)
-        except Exception as error:
+        except BaseException as error:
             self.restore(before)
-            raise ValueError(f"{path} is the state of another trial: {error}") from error
+            if not isinstance(error, Exception):
+                raise
+            raise ValueError(
+                f"{path} is the state of another trial: {_checkpoint.in_one_line(error)}"
+            ) from error
         return note
 
     # The parts -------------------------------------------------------------------------------------
