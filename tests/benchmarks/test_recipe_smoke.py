@@ -12,6 +12,7 @@ pytest.importorskip("sklearn", reason="pip install scikit-learn")
 
 from benchmarks.recipe import methods, report, runs, spread
 from benchmarks.recipe.__main__ import main
+from benchmarks.regret.tasks import select
 
 
 def fake_rows(scale: float, methods_and_costs: list[tuple[str, float]]) -> list[dict[str, Any]]:
@@ -63,7 +64,7 @@ def test_a_second_start_does_what_is_missing_and_no_more(
 
 
 def test_the_tasks_of_the_comparison_chose_no_constant() -> None:
-    assert {task.split for task in runs.select(list(runs.TASKS), None)} == {"test"}
+    assert {task.split for task in select(list(runs.TASKS), None)} == {"test"}
     assert len(runs.TASKS) >= 8
 
 
