@@ -353,12 +353,24 @@ class Search:
         rates = [setting.max_lr * APART, setting.max_lr, setting.max_lr / APART]
         results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
         self._refuse_if_none_trains(results)
+        best = min(range(3), key=lambda i: results[i].loss)
+        best = best if self._better(results[best], results[1]) else 1
+        # A best one at the edge has not been seen from both sides yet.
+        while best != 1 and self.room(self.share) > 2:
+            rates.append(rates[best] * (APART if rates[best] > setting.max_lr else 1 / APART))
+            further, name = self._pilots("rate", [replace(setting, max_lr=rates[-1])])
+            results, names = results + further, names + name
+            if not self._better(results[-1], results[best]):
+                break
+            best = len(rates) - 1
         tried, table = _best_rate(rates, results)
         value = setting.max_lr
-        # Where the runs say nothing against what was read, that stands.
-        if self._better(min(results, key=lambda r: r.loss), results[1]):
+        # Where the runs say nothing against what was read, that stands; a step away, the middle of both.
+        if best in (0, 2):
             value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
-            high = max(1.0, high * min(setting.max_lr / value, 1))
+        elif best > 2:
+            value = tried / TOO_HIGH
+        high = max(1.0, high * min(setting.max_lr / value, 1))
         ends = {"low": low * value, "high": high * value}
         self._decide("max_lr", value, f"{table}, where {setting.max_lr:.2g} had been read", names, **ends)
         return replace(setting, max_lr=value), (low, high)
