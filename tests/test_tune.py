@@ -379,8 +379,12 @@ def test_the_time_scale_of_a_decay_is_told_in_epochs() -> None:
 
 
 def test_a_rate_goes_with_what_makes_steps_larger() -> None:
-    search, setting = judge(), Setting(0.1, 8)
-    assert search._resized(setting, 0.5) == Setting(0.1 * 0.5**0.5, 4)
+    search, setting = judge(), Setting(0.1, 8, 1e-4)
+    assert search._resized(setting, 0.5) == Setting(0.1 * 0.5**0.5, 4, 1e-4 * 0.5**0.5)
+    both = (
+        search._time_scale(each, each.weight_decay or 0) for each in (setting, search._resized(setting, 0.25))
+    )
+    assert next(both) == next(both)
     assert search._with_momentum(setting, 0.97).max_lr == pytest.approx(0.1 * 0.03 / 0.15)
 
 

@@ -327,7 +327,11 @@ class Search:
         table = ", ".join(
             f"{each.batch_size}: {_told(result)}" for each, result in zip(tried, results, strict=True)
         )
-        rate = "" if best == 0 else f"; the rate goes with its square root, to {tried[best].max_lr:.2g}"
+        rate = (
+            ""
+            if best == 0
+            else f"; rate and decay go with its square root, the rate to {tried[best].max_lr:.2g}"
+        )
         self._decide(
             "batch_size",
             tried[best].batch_size,
@@ -338,9 +342,12 @@ class Search:
         return tried[best]
 
     def _resized(self, setting: Setting, factor: float) -> Setting:
+        """The rate goes with the square root; so does the decay, whose time scale in epochs then stays."""
         assert setting.batch_size is not None
         size = max(int(setting.batch_size * factor), 1)
-        return replace(setting, batch_size=size, max_lr=setting.max_lr * math.sqrt(size / setting.batch_size))
+        root, decay = math.sqrt(size / setting.batch_size), setting.weight_decay
+        decay = decay * root if decay and self.facts.tunes_weight_decay else decay
+        return replace(setting, batch_size=size, max_lr=setting.max_lr * root, weight_decay=decay)
 
     def _around(self, setting: Setting, read: Suggestion) -> tuple[Setting, tuple[float, float]]:
         """Pilots half a decade around the rate: the middle of what was read and what does best.
