@@ -263,8 +263,8 @@ def test_a_batch_that_does_not_fit_is_told_before_the_budget_is_spent() -> None:
 
     with pytest.raises(
         ValueError,
-        match=r"^task large failed in its first updates, MemoryError: 12 GiB wanted: a batch of 8 does not fit"
-        r", lower the task's own batch_size$",
+        match=r"^task large failed in its first updates, MemoryError: 12 GiB wanted: a batch of 8 does not"
+        r" fit, lower the task's own batch_size$",
     ):
         oc.tune(large, total_steps=2000)
 
