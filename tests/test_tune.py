@@ -102,6 +102,7 @@ def test_epochs_are_counted_in_updates_of_the_task_s_own_batch() -> None:
 
 
 def test_the_same_seed_gives_the_same_recipe_whatever_the_engine(tmp_path: Path) -> None:
+    pytest.importorskip("cloudpickle", reason="pip install 'onecycle[workers]'")
     one, two = Local(), Local(2)
     try:
         recipes = [
