@@ -34,7 +34,7 @@ def report(results: Path) -> str:
     write_file(results / "report.json", json.dumps(encode(document), indent=1) + "\n")
     _draw(table, results / "report.png")
     lines = [
-        f"{len(reference)} tasks; loss with fresh seeds as a ratio to the lowest that 20 trainings by TPE saw,",
+        f"{len(reference)} tasks; loss with fresh seeds, as a ratio to the lowest that TPE saw in 20 runs,",
         "geometric mean over the tasks",
         "",
         f"{'method':18}{'cost':>7}{'mean ratio':>12}{'worst':>9}{'no worse':>10}{'spread':>9}",
