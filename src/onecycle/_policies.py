@@ -65,8 +65,8 @@ class Policy:
             schedule = getattr(self, name)
             if schedule is not None and not callable(schedule):
                 raise TypeError(
-                    f"{name} must be a schedule, a callable from step to value, got {schedule!r}: "
-                    f"for a fixed value use constant({schedule!r})"
+                    f"{name} must be a schedule, a callable from step to value, got {brief(schedule)}: "
+                    f"for a fixed value use constant({brief(schedule)})"
                 )
         schedules = [(name, getattr(self, name)) for name in HYPERS if getattr(self, name) is not None]
         if not schedules:
@@ -463,6 +463,8 @@ def _whole(name: str, value: SupportsIndex, least: int = 1) -> int:
         number = least - 1
     if number < least or isinstance(value, bool):
         raise ValueError(f"{name} must be a whole number >= {least}, got {brief(value)}")
+    if number >= 2**63:
+        raise ValueError(f"{name} must be a whole number below 2**63, got {brief(value)}")
     return number
 
 

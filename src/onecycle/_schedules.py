@@ -93,7 +93,8 @@ class ClosedForm(ABC):
         try:
             return kinds[kind](**fields)
         except TypeError as error:
-            raise ValueError(f"this is no {kind} schedule: {error}") from error
+            reason = " ".join(str(error).split())[:200]  # it names the field, whatever that may hold
+            raise ValueError(f"this is no {kind} schedule: {reason}") from error
 
     def to_json(self) -> str:
         """One JSON document that `from_json` turns back into an equal schedule."""

@@ -149,9 +149,9 @@ class Scheduler(LRScheduler):
         Raises:
             ValueError: `state_dict` holds no count of updates.
         """
-        step = _integer(state_dict.get("last_epoch"))
+        step = _integer(state_dict.get("last_epoch")) if isinstance(state_dict, Mapping) else None
         if step is None or step < -self._led:
-            raise ValueError(f"state_dict must hold 'last_epoch', an int >= 0, got {dict(state_dict)!r:.120}")
+            raise ValueError(f"state_dict must hold 'last_epoch', an int >= 0, got {state_dict!r:.120}")
         self._place(step)
         self._calls_more = 1
         self._write_loaded()
