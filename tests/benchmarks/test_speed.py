@@ -50,14 +50,14 @@ def test_a_range_test_and_the_bare_loop_train_alike(net: str) -> None:
         job = NETS[net](4, 10)
         before = [p.detach().clone() for p in job.model.parameters()]
         made: list[int] = []
-        job.optimizer.register_step_post_hook(lambda *_, made=made: made.append(1))  # type: ignore[misc]
+        job.optimizer.register_step_post_hook(lambda *_, made=made: made.append(1))
         FINDERS[name](job)()
         assert len(made) == 10
         same = all(torch.equal(p, q) for p, q in zip(job.model.parameters(), before, strict=True))
         assert same == (name == "onecycle")
 
 
-@pytest.mark.parametrize("part", ["ranges", "schedules", "reading", "start", "scale"])
+@pytest.mark.parametrize("part", ["ranges", "schedules", "reading", "start", "scale", "engines"])
 def test_a_part_is_measured_written_and_printed(
     part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
