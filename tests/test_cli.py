@@ -51,7 +51,7 @@ def test_version(run: Run) -> None:
     assert run("--version") == (0, f"onecycle {oc.__version__}\n", "")
 
 
-COMMANDS = ["demo", "find", "train", "suggest", "schedule", "tasks", "completion"]
+COMMANDS = ["demo", "find", "tune", "train", "suggest", "schedule", "tasks", "completion"]
 
 
 @pytest.mark.parametrize("command", [[], *[[c] for c in COMMANDS], ["schedule", "one-cycle"]])
@@ -257,6 +257,20 @@ def test_suggest_reads_a_log(run: Run, log: Path, tmp_path: Path) -> None:
     status, out, _ = run(*arguments, "--rule", "steep")
     assert status == 0
     assert "by rule steep" in out
+
+
+def test_suggest_reads_for_a_use(run: Run, log: Path) -> None:
+    arguments = ("suggest", log, "--lr", "eta_zero", "--loss", "nll", "--use")
+    cycle = documents(run(*arguments, "cyclical", "--json")[1])
+    assert cycle["use"] == "cyclical"
+    assert 1e-4 < cycle["base_lr"] < 0.01 < cycle["max_lr"] < 0.5
+    assert "base_lr " in run(*arguments, "cyclical")[1]
+    constant = documents(run(*arguments, "constant", "--json")[1])
+    assert "base_lr" not in constant
+    assert run(*arguments, "constant")[1].startswith(f"lr {constant['max_lr']:.3g}  (from ")
+    status, _, err = run(*arguments, "constant", "--rule", "valley")
+    assert status == 2
+    assert "rule 'valley' does not tell uses apart" in err
 
 
 def test_suggest_says_which_columns_it_misses(run: Run, log: Path) -> None:

@@ -1,4 +1,1 @@
-"""Recipes compared: what a budget buys, by final validation loss.
-
-`python -m benchmarks.recipe run` trains (resumable), `… report` prints the table and draws the figure.
-"""
+"""What the parts of a recipe are worth, by final validation loss: `python -m benchmarks.recipe --help`."""

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.recipe import noise
 from benchmarks.recipe.runs import RESULTS, SEEDS, TASKS, run
 
 
@@ -23,10 +24,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
     command = commands.add_parser("report", help="print the table and draw the figure")
     command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    command = commands.add_parser("spread", help="measure what spreading trials costs and gains")
+    command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    command = commands.add_parser("noise", help="compare noise scales with those from full gradients")
+    command.add_argument("--tasks", nargs="+", default=list(noise.TASKS), metavar="NAME", help="some only")
+    command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
     options = parser.parse_args(arguments)
     try:
         if options.command == "run":
             run(options.tasks, options.seeds, options.methods, options.results)
+        elif options.command == "noise":
+            print(noise.report(noise.record(options.tasks, options.results / "noise.json")))
+        elif options.command == "spread":
+            from benchmarks.recipe import spread
+
+            print(spread.run(options.results))
         else:
             from benchmarks.recipe.report import report
 

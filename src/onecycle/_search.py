@@ -145,6 +145,10 @@ class Search:
     spent: float = 0.0
     curves: dict[str, Curve] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
+    tie: float = TIE
+    _start: float = math.inf  # the loss that the range test began at
+    _counted: set[str] = field(default_factory=set)  # keys of the jobs paid for
+    _seeds: tuple[str, ...] = ()  # names of the runs that the tie is from
 
     def recipe(self) -> Found:
         """Settle one thing after the other, each with those before it; then look beyond, if there is room."""
@@ -224,8 +228,6 @@ class Search:
 
         return [result for _, result in self.ledger.complete(jobs, self.engine, self.task, told)]
 
-    _counted: set[str] = field(default_factory=set)
-
     def fitting(self, jobs: Sequence[Job], reserve: float = 0.0) -> int:
         """How many of the jobs, from the first on, the budget allows for beside a reserve."""
         left = self.budget - self.spent - reserve + 1e-9
@@ -263,9 +265,6 @@ class Search:
         self._seeds = tuple(self.ledger.names[job.key] for job in jobs)
         if math.isfinite(one.loss) and math.isfinite(two.loss):
             self.tie = max(TIE, min(abs(one.loss - two.loss) / _scale(one, two, self._start), MOST))
-
-    tie: float = TIE
-    _seeds: tuple[str, ...] = ()
 
     # Choices ----------------------------------------------------------------------------------------
 
@@ -328,7 +327,11 @@ class Search:
         table = ", ".join(
             f"{each.batch_size}: {_told(result)}" for each, result in zip(tried, results, strict=True)
         )
-        rate = "" if best == 0 else f"; the rate goes with its square root, to {tried[best].max_lr:.2g}"
+        rate = (
+            ""
+            if best == 0
+            else f"; rate and decay go with its square root, the rate to {tried[best].max_lr:.2g}"
+        )
         self._decide(
             "batch_size",
             tried[best].batch_size,
@@ -339,9 +342,12 @@ class Search:
         return tried[best]
 
     def _resized(self, setting: Setting, factor: float) -> Setting:
+        """The rate goes with the square root; so does the decay, whose time scale in epochs then stays."""
         assert setting.batch_size is not None
         size = max(int(setting.batch_size * factor), 1)
-        return replace(setting, batch_size=size, max_lr=setting.max_lr * math.sqrt(size / setting.batch_size))
+        root, decay = math.sqrt(size / setting.batch_size), setting.weight_decay
+        decay = decay * root if decay and self.facts.tunes_weight_decay else decay
+        return replace(setting, batch_size=size, max_lr=setting.max_lr * root, weight_decay=decay)
 
     def _around(self, setting: Setting, read: Suggestion) -> tuple[Setting, tuple[float, float]]:
         """Pilots half a decade around the rate: the middle of what was read and what does best.
@@ -354,12 +360,24 @@ class Search:
         rates = [setting.max_lr * APART, setting.max_lr, setting.max_lr / APART]
         results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
         self._refuse_if_none_trains(results)
+        best = min(range(3), key=lambda i: results[i].loss)
+        best = best if self._better(results[best], results[1]) else 1
+        # A best one at the edge has not been seen from both sides yet.
+        while best != 1 and self.room(self.share) > 2:
+            rates.append(rates[best] * (APART if rates[best] > setting.max_lr else 1 / APART))
+            further, name = self._pilots("rate", [replace(setting, max_lr=rates[-1])])
+            results, names = results + further, names + name
+            if not self._better(results[-1], results[best]):
+                break
+            best = len(rates) - 1
         tried, table = _best_rate(rates, results)
         value = setting.max_lr
-        # Where the runs say nothing against what was read, that stands.
-        if self._better(min(results, key=lambda r: r.loss), results[1]):
+        # Where the runs say nothing against what was read, that stands; a step away, the middle of both.
+        if best in (0, 2):
             value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
-            high = max(1.0, high * min(setting.max_lr / value, 1))
+        elif best > 2:
+            value = tried / TOO_HIGH
+        high = max(1.0, high * min(setting.max_lr / value, 1))
         ends = {"low": low * value, "high": high * value}
         self._decide("max_lr", value, f"{table}, where {setting.max_lr:.2g} had been read", names, **ends)
         return replace(setting, max_lr=value), (low, high)
@@ -380,13 +398,13 @@ class Search:
         tried = [replace(setting, weight_decay=decay) for decay in ladder[: min(room + 1, 4)]]
         results, names = self._pilots("weight_decay", tried)
         self._refuse_if_failed(results[0])
-        value = _largest_as_good([each.weight_decay or 0.0 for each in tried], results, self.tie)
+        value = self._largest_as_good([each.weight_decay or 0.0 for each in tried], results)
         if value > 0 and self.room(self.share) >= 4:
             # Half a decade further, as the paper bisects the exponent.
             tried.append(replace(setting, weight_decay=value * APART))
             further, name = self._pilots("weight_decay", tried[-1:])
             results, names = results + further, names + name
-            value = _largest_as_good([each.weight_decay or 0.0 for each in tried], results, self.tie)
+            value = self._largest_as_good([each.weight_decay or 0.0 for each in tried], results)
         table = ", ".join(
             f"{each.weight_decay:.2g}: {_told(result)}"
             for each, result in sorted(
@@ -411,18 +429,16 @@ class Search:
         if SWEEP * len(decays) > CHEAP * self.budget * facts.total_steps:
             return decays, "", ()
         jobs = [Job("weight_decay", "sweep", self.seed, SWEEP, setting.batch_size, each) for each in decays]
-        self._refuse_if_failed(min(results := self.do(jobs), key=lambda r: r.error is not None))
         ends = []
-        for decay, result in zip(decays, results, strict=True):
+        for decay, result in zip(decays, self.do(jobs), strict=True):
+            self._refuse_if_failed(result)
             curve = result.read_curve()
             self.curves[f"weight-decay-{decay:g}"] = curve
             ends.append(edge(curve) or math.inf)
         kept = [decay for decay, end in zip(decays, ends, strict=True) if end >= ends[0] / APART]
         gone = ", ".join(f"{decay:.2g}" for decay in decays if decay not in kept)
-        said = (
-            f"; in range tests {gone} lowered the highest rate" if gone else "; none lowers the highest rate"
-        )
-        return kept, f"; {said}", tuple(self.ledger.names[job.key] for job in jobs)
+        said = f"; in range tests {gone} lowered the highest rate" if gone else ""
+        return kept, said, tuple(self.ledger.names[job.key] for job in jobs)
 
     def _time_scale(self, setting: Setting, decay: float) -> str:
         """In epochs: after how long the decay has made 1/e of a weight (Wang and Aitchison 2024)."""
@@ -475,6 +491,7 @@ class Search:
         jobs = [*shorter, *self.jobs("check", [setting], share)]
         short, long = self.do(jobs)
         names = tuple(self.ledger.names[job.key] for job in jobs)
+        self._refuse_if_failed(long)
         if long.diverged:
             lower = replace(setting, max_lr=setting.max_lr / APART)
             reason = (
@@ -504,6 +521,17 @@ class Search:
             return one.loss < other.loss
         return one.loss < other.loss - tie * _scale(one, other, self._start)
 
+    def _largest_as_good(self, decays: Sequence[float], results: Sequence[Result]) -> float:
+        """Without validation data, the one of the least parameter norm among those that train as well.
+
+        Brigato et al. 2024, "Tune without validation".
+        """
+        least = min(results, key=lambda result: result.loss)
+        good = [(d, r) for d, r in zip(decays, results, strict=True) if not self._better(least, r)]
+        if all(r.val_loss is None and r.norm is not None for _, r in good):
+            return min(good, key=lambda pair: pair[1].norm or 0.0)[0]
+        return max(d for d, _ in good)
+
     def _refuse_if_failed(self, result: Result) -> None:
         if result.error is not None:
             raise ValueError(f"task {self.task.name} failed in a pilot: {result.error}")
@@ -515,8 +543,6 @@ class Search:
                 f"none of {len(results)} pilots ended below the loss it began with, {self._start:.4g}: give "
                 "a larger budget, or change the model's initialisation or normalisation"
             )
-
-    _start: float = math.inf
 
 
 def _scale(one: Result, other: Result, start: float) -> float:
@@ -535,19 +561,6 @@ def _best_rate(rates: Sequence[float], results: Sequence[Result]) -> tuple[float
     x, y = np.log10([rate for rate, _ in good]), np.array([loss for _, loss in good])
     table = ", ".join(f"{rate:.2g}: {_told(result)}" for rate, result in zip(rates, results, strict=True))
     return 10 ** _vertex(x, y, least), f"pilots' loss by rate: {table}"
-
-
-def _largest_as_good(decays: Sequence[float], results: Sequence[Result], tie: float) -> float:
-    """Without validation data, the one of the least parameter norm among those that train as well.
-
-    Brigato et al. 2024, "Tune without validation".
-    """
-    least = min(result.loss for result in results)
-    margin = tie * abs(least)
-    good = [(d, r) for d, r in zip(decays, results, strict=True) if r.loss <= least + margin]
-    if all(r.val_loss is None and r.norm is not None for _, r in good):
-        return min(good, key=lambda pair: pair[1].norm or 0.0)[0]
-    return max(d for d, _ in good)
 
 
 def _told(result: Result) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onecycle._files import write_file
+from onecycle._files import read_text, write_file
 from onecycle._policies import HYPERS, Policy, _whole
 from onecycle._progress import live
 from onecycle._range_test import BLOCK
@@ -62,12 +62,22 @@ class History:
 
     @classmethod
     def load(cls, path: str | Path) -> History:
-        """Rows written by `save`."""
-        with Path(path).open(encoding="utf-8", newline="") as file:
+        """Rows written by `save`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is something else, or damaged.
+        """
+        text = io.StringIO(read_text(path), newline="")
+        try:
             rows = [
                 {name: int(cell) if name == "step" else float(cell) for name, cell in row.items() if cell}
-                for row in csv.DictReader(file)
+                for row in csv.DictReader(text)
             ]
+        except (csv.Error, TypeError, ValueError) as error:  # a row too long has a list of cells
+            raise ValueError(f"{path} is no record of a training run: {error!s:.200}") from None
+        if any(not {"step", "loss"} <= row.keys() for row in rows):
+            raise ValueError(f"{path} is no record of a training run: a row lacks step or loss")
         return cls(rows)
 
 
@@ -110,8 +120,13 @@ def train(
         The history, one row a step.
 
     Raises:
+        TypeError: `trial` is no trial, or `policy` cannot be called.
         ValueError: neither `total_steps` nor the policy says where to end.
     """
+    if not isinstance(trial, Trial):
+        raise TypeError(f"trial must be a Trial, such as onecycle.torch.Trial, got {type(trial).__name__}")
+    if not callable(policy):
+        raise TypeError(f"policy must be a Policy, or a callable from step to a dict, got {policy!r:.60}")
     end = total_steps if total_steps is not None else getattr(policy, "total_steps", None)
     if end is None:
         raise ValueError("total_steps must be given for a policy without end")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from onecycle._policies import Policy
     from onecycle._recipe import Recipe
     from onecycle._search import State
-    from onecycle._suggest import Suggestion
+    from onecycle._suggest import Suggestion, Use
     from onecycle.tasks import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -335,6 +335,8 @@ def find(
 def _in_json(found: Suggestion) -> dict[str, Any]:
     return {
         "max_lr": found.value,
+        **({} if found.base_lr is None else {"base_lr": found.base_lr}),
+        "use": found.use,
         "low": found.low,
         "high": found.high,
         "rule": found.rule,
@@ -343,8 +345,11 @@ def _in_json(found: Suggestion) -> dict[str, Any]:
 
 
 def _in_words(found: Suggestion) -> list[str]:
+    name = "lr" if found.use == "constant" else "max_lr"
+    base = [] if found.base_lr is None else [f"base_lr {found.base_lr:.3g}"]
     return [
-        f"max_lr {found.value:.3g}  (from {found.low:.2g} to {found.high:.2g}, by rule {found.rule})",
+        *base,
+        f"{name} {found.value:.3g}  (from {found.low:.2g} to {found.high:.2g}, by rule {found.rule})",
         f"why: {found.reason}",
     ]
 
@@ -493,11 +498,11 @@ def tune(
         "task": task,
         **{name: getattr(recipe, name) for name in RECIPE},
         "cost": evidence["cost"],
-        "trials": evidence["trials"],
+        "trials": len(evidence["trials"]),
         "decisions": evidence["decisions"],
     }
     lines = [f"{each['what']} {_value(each['value'])}: {each['reason']}" for each in evidence["decisions"]]
-    lines += [f"cost: {evidence['cost']:.2f} trainings in {evidence['trials']} runs"]
+    lines += [f"cost: {evidence['cost']:.2f} trainings in {len(evidence['trials'])} runs"]
     if out is not None:
         file = shlex.quote(str(out / "recipe.toml"))
         lines += [f"train with it: onecycle train {shlex.quote(task)} --recipe {file}"]
@@ -659,10 +664,18 @@ def _resume(session: Session, trial: Any, out: Path, length: int, options: dict[
 # suggest ---------------------------------------------------------------------------------------------
 
 
-@cli.command(epilog=examples("suggest curve.csv", "suggest metrics.csv --plot curve.png",
-                             "suggest log.csv --lr eta --loss nll --rule valley"))  # fmt: skip
+@cli.command(
+    epilog=examples(
+        "suggest curve.csv",
+        "suggest metrics.csv --plot curve.png",
+        "suggest log.csv --lr eta --loss nll --rule valley",
+        "suggest curve.json --use cyclical",
+    )
+)
 @click.argument("file", type=FILE)
 @click.option("--rule", help="A rule by name, such as valley; default: this library's own.")
+@click.option("--use", type=click.Choice(["one_cycle", "cyclical", "constant"]), default="one_cycle",
+              show_default=True, help="What the rate is for; only the default rule tells.")  # fmt: skip
 @click.option("--lr", "value", metavar="COLUMN", help="Column of the rate, where it is not found by itself.")
 @click.option("--loss", metavar="COLUMN", help="Column of the loss, where it is not found by itself.")
 @click.option("--plot", type=FILE, help="Draw the curve with the suggestion into this file.")
@@ -672,6 +685,7 @@ def suggest(
     session: Session,
     file: Path,
     rule: str | None,
+    use: Use,
     value: str | None,
     loss: str | None,
     plot: Path | None,
@@ -682,7 +696,7 @@ def suggest(
     curve = Curve.from_csv(file, value=value, loss=loss) if value or loss else Curve.read(file)
     found: Suggestion | Inconclusive
     try:
-        found = curve.suggest(rule)
+        found = curve.suggest(rule, use=use)
     except Inconclusive as refusal:
         found = refusal
     if plot is not None:
@@ -766,12 +780,19 @@ def cyclical_command(session: Session, /, plot: Path | None, csv_file: Path | No
     _show(session, policy, policy.total_steps or two_cycles, plot, csv_file)
 
 
+LISTED = 1_000_000  # steps
+
+
 def _show(session: Session, policy: Policy, length: int, plot: Path | None, csv_file: Path | None) -> None:
     import numpy as np
 
     from onecycle._files import write_file
 
-    steps = np.arange(length)
+    if length > LISTED and csv_file is not None:
+        raise click.UsageError(f"--csv has a line a step, and {length} are too many: {LISTED} at most")
+    # No more than a sample, and the ends of pieces, of a schedule of any length.
+    sample = np.linspace(0, length - 1, min(length, LISTED)).round()
+    steps = np.unique([*sample, *(s for s in getattr(policy.lr, "steps", ()) if s < length)]).astype(int)
     values = policy(steps)
     if plot is not None:
         policy.plot(plot)
@@ -785,7 +806,9 @@ def _show(session: Session, policy: Policy, length: int, plot: Path | None, csv_
         {0, int(np.argmax(values["lr"])), *(round(q * (len(steps) - 1)) for q in (0.25, 0.5, 0.75, 1))}
     )
     lines = ["".join(name.rjust(12) for name in ("step", *values))]
-    lines += ["".join([str(i).rjust(12), *(f"{v[i]:.5g}".rjust(12) for v in values.values())]) for i in marks]
+    lines += [
+        "".join([str(steps[i]).rjust(12), *(f"{v[i]:.5g}".rjust(12) for v in values.values())]) for i in marks
+    ]
     session.print({"status": "done", "policy": json.loads(policy.to_json())}, *lines)
 
 
