@@ -102,6 +102,7 @@ def test_epochs_are_counted_in_updates_of_the_task_s_own_batch() -> None:
 
 
 def test_the_same_seed_gives_the_same_recipe_whatever_the_engine(tmp_path: Path) -> None:
+    pytest.importorskip("cloudpickle", reason="pip install 'onecycle[workers]'")
     one, two = Local(), Local(2)
     try:
         recipes = [
@@ -263,8 +264,8 @@ def test_a_batch_that_does_not_fit_is_told_before_the_budget_is_spent() -> None:
 
     with pytest.raises(
         ValueError,
-        match=r"^task large failed in its first updates, MemoryError: 12 GiB wanted: a batch of 8 does not fit"
-        r", lower the task's own batch_size$",
+        match=r"^task large failed in its first updates, MemoryError: 12 GiB wanted: a batch of 8 does not"
+        r" fit, lower the task's own batch_size$",
     ):
         oc.tune(large, total_steps=2000)
 

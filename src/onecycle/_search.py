@@ -155,7 +155,7 @@ class Search:
         whole = self.budget
         if whole <= beyond.FROM:
             return self._by_short_runs()
-        self.budget = beyond.FIRST
+        self.budget = min(beyond.FIRST, whole / 2)
         try:
             found = self._by_short_runs()
         finally:
