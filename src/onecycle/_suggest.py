@@ -15,7 +15,7 @@ from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._files import read_document, write_document
 from onecycle._schedules import Array as Floats
-from onecycle._smooth import CELLS, LARGEST, finite_or_lost, smooth
+from onecycle._smooth import CELLS, LARGEST, Smoothed, finite_or_lost, smooth
 
 _FORMAT, _VERSION = "onecycle.suggestion", 1
 _NUMBER, _TEXT = (int, float), str
@@ -56,7 +56,7 @@ class Suggestion:
         if not 0 < self.low <= self.value <= self.high <= sys.float_info.max:
             raise ValueError(
                 f"a suggestion needs 0 < low <= value <= high < infinity, "
-                f"got low={self.low!r}, value={self.value!r}, high={self.high!r}"
+                f"got low={self.low!r:.40}, value={self.value!r:.40}, high={self.high!r:.40}"
             )
         if self.base_lr is not None and not 0 < self.base_lr < self.value:
             raise ValueError(
@@ -149,7 +149,11 @@ _ROUNDING = 1e-13
 
 def anchors(curve: Curve) -> Anchors:
     """Find start, onset, steepest fall, minimum and divergence of a curve."""
-    value, loss, error, start, noise, _, lost = smooth(curve)
+    return _anchors(smooth(curve))
+
+
+def _anchors(smoothed: Smoothed) -> Anchors:
+    value, loss, error, start, noise, _, lost = smoothed
     if not value.size:
         return Anchors(start, start, noise)
     least = int(loss.argmin())
@@ -178,7 +182,12 @@ def anchors(curve: Curve) -> Anchors:
 
 
 def edge(curve: Curve) -> float | None:
-    """The value from which the loss is clearly above its beginning for good, or lost; None if it never is."""
+    """The value from which the loss is clearly above its beginning for good, or lost; None if it never is.
+
+    Where it still falls at the highest value, that one: beyond it nothing is known.
+    """
+    if anchors(curve).falling:
+        return float(curve.value.max())
     value, loss, error, start, _, _, lost = smooth(curve)
     if not value.size:
         return None
@@ -236,7 +245,7 @@ def read(curve: Curve) -> tuple[Anchors, float, float]:
         Inconclusive: the curve is empty, short, no sweep, flat, rising, noisy, or still falling at its end.
     """
     smoothed = smooth(curve)
-    found = anchors(curve)
+    found = _anchors(smoothed)
     hyper = {"lr": "rate"}.get(curve.hyper, curve.hyper)
     points, end = smoothed.points, float(curve.value.max(initial=0))
     if not np.isfinite(finite_or_lost(curve.loss)).any():
