@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 import onecycle as oc
 from fakes import Quadratic
 from onecycle._jobs import Job, Ledger, Result, perform, read_record, write_record
-from onecycle._search import SHORTEST, State
+from onecycle._lengths import fit, outlook
+from onecycle._search import SHORTEST, Facts, Search, Setting, State
 from onecycle.engines import Local, choose
 from onecycle.tasks import Task
 
@@ -150,7 +152,7 @@ class Flaky:
         pass
 
 
-@pytest.mark.parametrize("after", [1, 3, 6, 9])
+@pytest.mark.parametrize("after", [1, 6])
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
     whole = oc.tune(build, total_steps=2000, budget=1.0, out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -216,6 +218,10 @@ def test_a_net_that_does_not_train_is_refused(tmp_path: Path) -> None:
 
 
 class Random(Net):
+    def __init__(self, seed: int, batch_size: int, weight_decay: float) -> None:
+        super().__init__(seed, batch_size, weight_decay)
+        self.noise = 1.0
+
     def seed(self, seed: int) -> None:  # noqa: ARG002
         self.state["random"] = np.random.default_rng()
 
@@ -225,7 +231,7 @@ class Random(Net):
     [
         (
             lambda seed, batch_size=8, weight_decay=0.0: Random(seed, batch_size, weight_decay),
-            r"^task <lambda> is not deterministic: with seed=0 the loss at step 0 was .* and then .*: ",
+            r"^task <lambda> is not deterministic: with seed=0 the loss at step \d was .* and then .*: ",
         ),
         (
             lambda seed, batch_size=8, weight_decay=0.0: Net(seed, 8, weight_decay),  # noqa: ARG005
@@ -334,3 +340,141 @@ def test_engines_by_name() -> None:
         else:
             with pytest.raises(ValueError, match=r"engine must be|workers must be"):
                 choose(name)
+
+
+def result(loss: float, val: bool = True, norm: float | None = None) -> Result:
+    return Result(loss, train_loss=loss, val_loss=loss if val else None, norm=norm)
+
+
+def judge(tie: float = 0.02, start: float = 2.0) -> Search:
+    facts = Facts(1000, 8, 1e-4, True, True, True, "SGD", 10)
+    search = Search(Task("net", build), facts, 1.0, 0, Local(), Ledger(None), lambda _: None)
+    search.tie, search._start = tie, start
+    return search
+
+
+def test_the_largest_decay_that_is_as_good_is_taken() -> None:
+    decays = [0.0, 1e-4, 1e-3, 1e-2]
+    good = [result(loss) for loss in (1.0, 1.01, 1.019, 1.03)]
+    assert judge()._largest_as_good(decays, good) == 1e-3
+    assert judge(tie=0.1)._largest_as_good(decays, good) == 1e-2
+    assert judge()._largest_as_good(decays, [result(1.0), *[result(math.inf)] * 3]) == 0.0
+    below = [result(loss) for loss in (-1.0, -0.99, -0.9, 0.0)]  # of what was gained, 3, a tie is 0.06
+    assert judge()._largest_as_good(decays, below) == 1e-4
+
+
+def test_without_validation_data_the_least_norm_decides_among_those_that_train_as_well() -> None:
+    decays = [0.0, 1e-4, 1e-3]
+    runs = [result(loss, val=False, norm=norm) for loss, norm in ((1.0, 9.0), (1.01, 5.0), (1.01, 7.0))]
+    assert judge()._largest_as_good(decays, runs) == 1e-4
+    worse = [result(1.0, val=False, norm=9.0), *[result(1.1, val=False, norm=1.0)] * 2]
+    assert judge()._largest_as_good(decays, worse) == 0.0
+
+
+def test_the_time_scale_of_a_decay_is_told_in_epochs() -> None:
+    setting = Setting(0.1, 8, 1e-2)
+    # 1 / (0.055 / (1 - 0.9) * 0.01) updates of 10 an epoch
+    assert judge()._time_scale(setting, 1e-2) == "; time scale 1/(lr wd) about 18 epochs"
+    assert judge()._time_scale(setting, 0.0) == ""
+
+
+def test_a_rate_goes_with_what_makes_steps_larger() -> None:
+    search, setting = judge(), Setting(0.1, 8)
+    assert search._resized(setting, 0.5) == Setting(0.1 * 0.5**0.5, 4)
+    assert search._with_momentum(setting, 0.97).max_lr == pytest.approx(0.1 * 0.03 / 0.15)
+
+
+def test_range_tests_at_each_decay_where_they_cost_little(tmp_path: Path) -> None:
+    def of_one_size(seed: int, weight_decay: float = 1e-4) -> Net:
+        return Net(seed, 8, weight_decay)
+
+    recipe = oc.tune(of_one_size, total_steps=6000, budget=1.0, out=tmp_path)
+    records = [read_record(path) for path in (tmp_path / "trials").glob("*.json")]
+    swept = {job.weight_decay for job, _ in records if job.kind == "sweep"}
+    assert swept == {0.0, 1e-5, 1e-4, 1e-3}
+    assert len(list((tmp_path / "curves").glob("weight-decay-*.json"))) == 4
+    assert settled(recipe)["weight_decay"]["reason"].startswith("the largest that ends within")
+    oc.tune(of_one_size, total_steps=2000, budget=1.0, out=tmp_path)
+    assert not list((tmp_path / "curves").glob("weight-decay-*.json"))
+
+
+# Lengths -----------------------------------------------------------------------------------------------
+
+
+def test_a_power_law_through_two_lengths() -> None:
+    found = outlook((100, 1.0), (400, 0.5), 1600)
+    assert found is not None
+    assert found[0] == pytest.approx(0.25)
+    assert "near 0.25 at best, and one twice as long 29% lower" in found[1]
+    for short, long in (((100, 0.5), (400, 0.6)), ((100, -1.0), (400, -2.0)), ((100, math.inf), (400, 1.0))):
+        assert outlook(short, long, 1600) is None
+
+
+def ended(train: float, val: list[float]) -> Result:
+    points = [[10.0 * i, loss] for i, loss in enumerate(val)]
+    return Result(
+        val[-1], train_loss=train, val_loss=val[-1], history={"step": [], "loss": [], "val": points}
+    )
+
+
+def test_over_and_underfitting_are_said_in_words() -> None:
+    assert fit(ended(0.1, [1.0, 0.5, 0.8])).startswith(
+        "the validation loss was least at update 11, 0.5, and rose to 0.8: the model overfits"
+    )
+    assert "which did not rise: it begins to overfit" in fit(ended(0.1, [1.0, 0.8, 0.5]))
+    assert "it underfits" in fit(ended(0.5, [1.0, 0.8, 0.5]))
+    assert fit(Result(1.0, train_loss=1.0)) == ""
+
+
+class Shorter(Net):
+    """Long runs end worse: the loss turns at update 300."""
+
+    def evaluate(self) -> float | None:
+        loss = super().evaluate() or 0.0
+        return loss + float(max(self.state["steps"] - 300, 0)) / 100
+
+
+def test_the_length_is_cut_where_longer_is_worse() -> None:
+    def overfits(seed: int) -> Net:
+        return Shorter(seed, 8, 1e-4)
+
+    recipe = oc.tune(overfits, total_steps=4000, budget=1.0)
+    assert recipe.total_steps is not None
+    assert recipe.total_steps < 2000
+    assert "longer is worse" in settled(recipe)["total_steps"]["reason"]
+
+
+# Beyond two trainings ------------------------------------------------------------------------------------
+
+
+def test_a_large_budget_goes_to_optuna_and_ends_no_worse(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="pip install 'onecycle[optuna]'")
+
+    def of_one_size(seed: int, weight_decay: float = 1e-4) -> Net:
+        return Net(seed, 8, weight_decay)
+
+    recipe = oc.tune(of_one_size, total_steps=500, budget=9.0, out=tmp_path, seed=1)
+    assert Net.steps <= 9.0 * 500 + 8
+    assert 7 < recipe.evidence["cost"] <= 9.0
+    whole = [
+        (job, found)
+        for job, found in map(read_record, (tmp_path / "trials").glob("search-*.json"))
+        if job.steps * (job.batch_size or 8) >= 0.99 * 500 * 8
+    ]
+    assert len(whole) >= 3
+    mine = [
+        found.loss
+        for job, found in whole
+        if (job.max_lr, job.batch_size) == (recipe.max_lr, recipe.batch_size)
+    ]
+    assert mine
+    assert oc.tune(of_one_size, total_steps=500, budget=9.0, seed=1) == recipe
+
+
+def test_a_large_budget_without_optuna_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(
+        ImportError,
+        match=r"^a budget above 2 is searched with Optuna: pip install 'onecycle\[optuna\]', or give",
+    ):
+        oc.tune(build, total_steps=500, budget=3.0)

@@ -16,6 +16,7 @@ FROM = 2.0  # full trainings below which short runs alone decide
 FIRST = 1.0  # of the budget that goes to the short runs then
 RUNGS = (1 / 9, 1 / 3, 1.0)  # shares of the training, each a whole 1cycle: a part of a longer one misleads
 AT_ONCE = 4  # trials asked for together, whatever the engine, so that each engine finds the same
+LARGE = 8.0  # whole trainings from which the best are run again
 FINALISTS = 2  # that are run again with another seed, as the best of many was lucky too
 CYCLED = "cycled"
 _LOST = 1e30  # stands for infinity, which a study cannot take
@@ -61,7 +62,8 @@ def _search(optuna: Any, search: Search, found: Found) -> Found:
                 value=finished[found.setting][0].loss,
             )
         )
-    reserve = FINALISTS * search.cost(whole[0])
+    cost = search.cost(whole[0])
+    reserve = FINALISTS * cost if search.budget >= LARGE * cost else 0.0
     pruned = optuna.trial.TrialState.PRUNED
     while search.fitting(whole, reserve):
         asked = [study.ask(space) for _ in range(AT_ONCE)]
@@ -82,16 +84,16 @@ def _search(optuna: Any, search: Search, found: Found) -> Found:
                 else:
                     left.append((trial, setting))
             alive = left
-    return _best(search, found, finished) if finished else found
+    return _best(search, found, finished, reserve > 0) if finished else found
 
 
-def _best(search: Search, found: Found, finished: dict[Setting, list[Result]]) -> Found:
+def _best(search: Search, found: Found, finished: dict[Setting, list[Result]], twice: bool) -> Found:
     from onecycle._search import Decision
 
     finalists = sorted(finished, key=lambda setting: finished[setting][0].loss)[:FINALISTS]
     for setting in finalists:
         again = search.jobs("search", [setting], 1.0, seed=1)
-        if len(finalists) > 1 and search.fitting(again):
+        if len(finalists) > 1 and twice and search.fitting(again):
             finished[setting] += search.do(again)
 
     def mean(setting: Setting) -> float:

@@ -81,6 +81,16 @@ class Policy:
         """Values by hyper-parameter name after `step` completed updates, an int or an array >= 0."""
         return {name: schedule(step) for name, schedule in self._schedules}
 
+    def _series(self, first: int, count: int) -> dict[str, list[float]] | None:
+        """Values at `count` steps from `first` on, to the last bit those of as many calls.
+
+        None where a function of the user's is part of it: that is asked as training comes to a step.
+        """
+        for _, schedule in self._schedules:
+            if type(schedule) not in (Piecewise, Cycle) or callable(getattr(schedule, "mode", None)):
+                return None
+        return {name: schedule._series(first, count) for name, schedule in self._schedules}  # type: ignore[attr-defined]
+
     def plot(self, path: str | Path | None = None, *, ax: Axes | None = None) -> Axes:
         """Draw each schedule over the steps; returns the matplotlib Axes, and writes `path` if given."""
         from onecycle.plot import plot_policy

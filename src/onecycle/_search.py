@@ -14,19 +14,22 @@ from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._find import TOO_HIGH, _vertex
 from onecycle._jobs import Job, Ledger, Momentum, Result
+from onecycle._lengths import fit, outlook
 from onecycle._suggest import _HEAVY_BALL as HEAVY_BALL
 from onecycle._suggest import Suggestion, edge
 from onecycle.engines import Engine
 from onecycle.tasks import Task
 
-Stage = Literal["rate", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
+Stage = Literal["rate", "noise", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
 SWEEP = 100  # updates of a range test
 SHOWS = 0.1  # share of the training from which a run shows how it will go on
 SHORTEST = 40  # updates under which a pilot tells nothing
 LONGEST = 0.125  # share of the training that a pilot takes at most
-PILOTS = 14  # that a budget has to last for
+PILOTS = 15  # that a budget has to last for
 APART = 10**0.5  # of two rates that are tried
 TIE = 0.02  # losses nearer than this share of the better one are as good
+MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
+CHEAP = 0.1  # share of the budget that range tests at several decays may take
 WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
 CYCLED: Momentum = (0.95, 0.85)
 PEAK = 0.85  # momentum where the rate is highest
@@ -142,6 +145,10 @@ class Search:
     spent: float = 0.0
     curves: dict[str, Curve] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
+    tie: float = TIE
+    _start: float = math.inf  # the loss that the range test began at
+    _counted: set[str] = field(default_factory=set)  # keys of the jobs paid for
+    _seeds: tuple[str, ...] = ()  # names of the runs that the tie is from
 
     def recipe(self) -> Found:
         """Settle one thing after the other, each with those before it; then look beyond, if there is room."""
@@ -157,11 +164,13 @@ class Search:
 
     def _by_short_runs(self) -> Found:
         setting, read = self._rate()
+        self._measure_noise(setting)
         setting = self._batch_size(setting)
-        setting, interval = self._around(setting, read)
+        setting, (low, high) = self._around(setting, read)
         setting = self._weight_decay(setting)
         setting = self._momentum(setting)
         setting, steps = self._check(setting)
+        interval = (setting.max_lr * low, setting.max_lr * high)
         return Found(setting, interval, steps, tuple(self.decisions))
 
     @property
@@ -219,8 +228,6 @@ class Search:
 
         return [result for _, result in self.ledger.complete(jobs, self.engine, self.task, told)]
 
-    _counted: set[str] = field(default_factory=set)
-
     def fitting(self, jobs: Sequence[Job], reserve: float = 0.0) -> int:
         """How many of the jobs, from the first on, the budget allows for beside a reserve."""
         left = self.budget - self.spent - reserve + 1e-9
@@ -248,6 +255,16 @@ class Search:
 
     def _decide(self, what: str, value: Any, reason: str, trials: Sequence[str] = (), **ends: float) -> None:
         self.decisions.append(Decision(what, value, reason, trials=tuple(trials), **ends))
+
+    def _measure_noise(self, setting: Setting) -> None:
+        """From now on losses tie that are no further apart than those of two seeds."""
+        if self.room(self.share) < 5:
+            return
+        jobs = [job for seed in (0, 1) for job in self.jobs("noise", [setting], self.share, seed)]
+        one, two = self.do(jobs)
+        self._seeds = tuple(self.ledger.names[job.key] for job in jobs)
+        if math.isfinite(one.loss) and math.isfinite(two.loss):
+            self.tie = max(TIE, min(abs(one.loss - two.loss) / _scale(one, two, self._start), MOST))
 
     # Choices ----------------------------------------------------------------------------------------
 
@@ -298,13 +315,14 @@ class Search:
         best = 0
         if self._better(results[1], min(results[0], results[2], key=lambda r: r.loss), WORTH):
             best = 1
-        elif not self._better(results[0], results[2], 0):
+        elif results[2].loss <= results[0].loss:
             best = 2
         if best and self.room(share) > 8:
             tried.append(self._resized(tried[best], 0.5 if best == 1 else 2))
             further, name = self._pilots("batch_size", tried[3:], share)
             results, names = results + further, names + name
-            if self._better(results[3], results[best], WORTH if best == 1 else 0):
+            # A short run gains more by more updates than a whole one: a second step has to gain much.
+            if self._better(results[3], results[best], 4 * WORTH):
                 best = 3
         table = ", ".join(
             f"{each.batch_size}: {_told(result)}" for each, result in zip(tried, results, strict=True)
@@ -313,8 +331,9 @@ class Search:
         self._decide(
             "batch_size",
             tried[best].batch_size,
-            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}{rate}",
-            names,
+            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}; "
+            f"two seeds differ by {self.tie:.0%} or less{rate}",
+            tuple(dict.fromkeys(self._seeds + names)),
         )
         return tried[best]
 
@@ -324,24 +343,24 @@ class Search:
         return replace(setting, batch_size=size, max_lr=setting.max_lr * math.sqrt(size / setting.batch_size))
 
     def _around(self, setting: Setting, read: Suggestion) -> tuple[Setting, tuple[float, float]]:
-        """Pilots half a decade around the rate: the middle of what was read and what does best."""
-        move = setting.max_lr / read.value
-        low, high = read.low * move, read.high * move
+        """Pilots half a decade around the rate: the middle of what was read and what does best.
+
+        With it come the ends of its interval, as factors to it.
+        """
+        low, high = read.low / read.value, read.high / read.value
         if self.room(self.share) < 3 or read.rule == "pilots":
             return setting, (low, high)
         rates = [setting.max_lr * APART, setting.max_lr, setting.max_lr / APART]
         results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
         self._refuse_if_none_trains(results)
-        tried, best = _best_rate(rates, results)
-        value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
+        tried, table = _best_rate(rates, results)
+        value = setting.max_lr
         # Where the runs say nothing against what was read, that stands.
-        if results[1].loss < math.inf and not self._better(min(results, key=lambda r: r.loss), results[1]):
-            value = setting.max_lr
-        shift = value / setting.max_lr
-        low, high = low * shift, max(value, high * min(shift, 1))
-        self._decide(
-            "max_lr", value, f"{best}, where {setting.max_lr:.2g} had been read", names, low=low, high=high
-        )
+        if self._better(min(results, key=lambda r: r.loss), results[1]):
+            value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
+            high = max(1.0, high * min(setting.max_lr / value, 1))
+        ends = {"low": low * value, "high": high * value}
+        self._decide("max_lr", value, f"{table}, where {setting.max_lr:.2g} had been read", names, **ends)
         return replace(setting, max_lr=value), (low, high)
 
     def _weight_decay(self, setting: Setting) -> Setting:
@@ -356,12 +375,19 @@ class Search:
             return setting
         base = own or self.usual_decay
         ladder = [own, base * 10, base / 10, 0.0] if own else [0.0, base, base * 10, base / 10]
+        ladder, swept, curves = self._that_keep_the_rate(setting, ladder)
         tried = [replace(setting, weight_decay=decay) for decay in ladder[: min(room + 1, 4)]]
         results, names = self._pilots("weight_decay", tried)
         self._refuse_if_failed(results[0])
-        value = _largest_as_good([each.weight_decay or 0.0 for each in tried], results)
+        value = self._largest_as_good([each.weight_decay or 0.0 for each in tried], results)
+        if value > 0 and self.room(self.share) >= 4:
+            # Half a decade further, as the paper bisects the exponent.
+            tried.append(replace(setting, weight_decay=value * APART))
+            further, name = self._pilots("weight_decay", tried[-1:])
+            results, names = results + further, names + name
+            value = self._largest_as_good([each.weight_decay or 0.0 for each in tried], results)
         table = ", ".join(
-            f"{each.weight_decay:g}: {_told(result)}"
+            f"{each.weight_decay:.2g}: {_told(result)}"
             for each, result in sorted(
                 zip(tried, results, strict=True), key=lambda pair: pair[0].weight_decay or 0.0
             )
@@ -369,11 +395,31 @@ class Search:
         self._decide(
             "weight_decay",
             value,
-            f"the largest that ends within {TIE:.0%} of the lowest loss; by decay: {table}"
+            f"the largest that ends within {self.tie:.0%} of the lowest loss; by decay: {table}"
+            + swept
             + self._time_scale(setting, value),
-            names,
+            (*curves, *names),
         )
         return replace(setting, weight_decay=value)
+
+    def _that_keep_the_rate(
+        self, setting: Setting, decays: list[float]
+    ) -> tuple[list[float], str, tuple[str, ...]]:
+        """Range tests at each decay, where they cost little: those go that lower the highest rate."""
+        facts = self.facts
+        if SWEEP * len(decays) > CHEAP * self.budget * facts.total_steps:
+            return decays, "", ()
+        jobs = [Job("weight_decay", "sweep", self.seed, SWEEP, setting.batch_size, each) for each in decays]
+        ends = []
+        for decay, result in zip(decays, self.do(jobs), strict=True):
+            self._refuse_if_failed(result)
+            curve = result.read_curve()
+            self.curves[f"weight-decay-{decay:g}"] = curve
+            ends.append(edge(curve) or math.inf)
+        kept = [decay for decay, end in zip(decays, ends, strict=True) if end >= ends[0] / APART]
+        gone = ", ".join(f"{decay:.2g}" for decay in decays if decay not in kept)
+        said = f"; in range tests {gone} lowered the highest rate" if gone else ""
+        return kept, said, tuple(self.ledger.names[job.key] for job in jobs)
 
     def _time_scale(self, setting: Setting, decay: float) -> str:
         """In epochs: after how long the decay has made 1/e of a weight (Wang and Aitchison 2024)."""
@@ -426,28 +472,46 @@ class Search:
         jobs = [*shorter, *self.jobs("check", [setting], share)]
         short, long = self.do(jobs)
         names = tuple(self.ledger.names[job.key] for job in jobs)
+        self._refuse_if_failed(long)
         if long.diverged:
             lower = replace(setting, max_lr=setting.max_lr / APART)
             reason = (
                 f"a run of {share:.0%} of the training diverged at {setting.max_lr:.2g}: half a decade less"
             )
             self._decide("max_lr", lower.max_lr, reason, names)
+            self._decide("total_steps", full, "as asked for")
             return lower, full
         said = f"{pilot:.1%} of the training ended with loss {_told(short)}, {share:.0%} with {_told(long)}"
+        words = fit(long)
         if self._better(short, long):
-            cut = max(round(full * math.sqrt(pilot * share)), 1)
-            self._decide("total_steps", cut, f"{said}: longer is worse, the model overfits", names)
-            return setting, cut
-        self._decide("total_steps", full, f"{said}: longer is better", names)
-        return setting, full
+            steps = max(round(full * math.sqrt(pilot * share)), 1)
+            said = f"{said}: longer is worse"
+        else:
+            steps = full
+            ahead = outlook((jobs[0].steps, short.loss), (jobs[1].steps, long.loss), full)
+            said = f"{said}; {ahead[1]}" if ahead else said
+        self._decide("total_steps", steps, f"{said}; {words}" if words else said, names)
+        return setting, steps
 
     # Comparing --------------------------------------------------------------------------------------
 
-    def _better(self, one: Result, other: Result, tie: float = TIE) -> bool:
-        """Whether a loss is lower by more than a tie."""
+    def _better(self, one: Result, other: Result, by: float = 0.0) -> bool:
+        """Whether a loss is lower by more than a tie, and by that share."""
+        tie = max(self.tie, by)
         if not math.isfinite(one.loss) or not math.isfinite(other.loss):
             return one.loss < other.loss
         return one.loss < other.loss - tie * _scale(one, other, self._start)
+
+    def _largest_as_good(self, decays: Sequence[float], results: Sequence[Result]) -> float:
+        """Without validation data, the one of the least parameter norm among those that train as well.
+
+        Brigato et al. 2024, "Tune without validation".
+        """
+        least = min(results, key=lambda result: result.loss)
+        good = [(d, r) for d, r in zip(decays, results, strict=True) if not self._better(least, r)]
+        if all(r.val_loss is None and r.norm is not None for _, r in good):
+            return min(good, key=lambda pair: pair[1].norm or 0.0)[0]
+        return max(d for d, _ in good)
 
     def _refuse_if_failed(self, result: Result) -> None:
         if result.error is not None:
@@ -460,8 +524,6 @@ class Search:
                 f"none of {len(results)} pilots ended below the loss it began with, {self._start:.4g}: give "
                 "a larger budget, or change the model's initialisation or normalisation"
             )
-
-    _start: float = math.inf
 
 
 def _scale(one: Result, other: Result, start: float) -> float:
@@ -480,19 +542,6 @@ def _best_rate(rates: Sequence[float], results: Sequence[Result]) -> tuple[float
     x, y = np.log10([rate for rate, _ in good]), np.array([loss for _, loss in good])
     table = ", ".join(f"{rate:.2g}: {_told(result)}" for rate, result in zip(rates, results, strict=True))
     return 10 ** _vertex(x, y, least), f"pilots' loss by rate: {table}"
-
-
-def _largest_as_good(decays: Sequence[float], results: Sequence[Result]) -> float:
-    """Without validation data, the one of the least parameter norm among those that train as well.
-
-    Brigato et al. 2024, "Tune without validation".
-    """
-    least = min(result.loss for result in results)
-    margin = TIE * abs(least)
-    good = [(d, r) for d, r in zip(decays, results, strict=True) if r.loss <= least + margin]
-    if all(r.val_loss is None and r.norm is not None for _, r in good):
-        return min(good, key=lambda pair: pair[1].norm or 0.0)[0]
-    return max(d for d, _ in good)
 
 
 def _told(result: Result) -> str:

@@ -89,6 +89,8 @@ def train(
     start_step: int = 0,
     evaluate_every: int | None = None,
     after_evaluation: Callable[[History], None] | None = None,
+    checkpoint_every: int | None = None,
+    checkpoint: Callable[[History], None] | None = None,
     history: History | None = None,
     tracker: Callable[[Mapping[str, float], int], object] | None = None,
     progress: bool = True,
@@ -105,6 +107,9 @@ def train(
         start_step: completed updates so far.
         evaluate_every: updates between two looks at the validation set; None: at the end alone; 0: never.
         after_evaluation: called with the history so far after each of them, to save or to watch.
+        checkpoint_every: updates between two calls of `checkpoint`; None: none.
+        checkpoint: called with the history so far, all of it read, to save the trial in the midst of an
+            epoch; not where `after_evaluation` is called for the same step.
         history: the record so far, which is appended to.
         tracker: `tracker(values, step)` is called for each step, and again after an evaluation with what
             that measured; `mlflow.log_metrics` and the `log` of a wandb or trackio run are such functions.
@@ -127,6 +132,8 @@ def train(
         raise ValueError("total_steps must be given for a policy without end")
     end = _whole("total_steps", end)
     every = end if evaluate_every is None else _whole("evaluate_every", evaluate_every, least=0)
+    if checkpoint_every is not None:
+        checkpoint_every = _whole("checkpoint_every", checkpoint_every)
     record = History() if history is None else history
     losses = [row["loss"] for row in record.rows]
     waiting: list[tuple[dict[str, float], Any]] = []
@@ -152,7 +159,8 @@ def train(
             waiting.append(({"step": step, **values}, trial.step()))
             done = step + 1
             look = every > 0 and (done == end or done % every == 0)
-            if (look or done == end or len(waiting) == BLOCK) and read():
+            save = checkpoint is not None and checkpoint_every is not None and done % checkpoint_every == 0
+            if (look or save or done == end or len(waiting) == BLOCK) and read():
                 break
             if look:
                 val_loss = trial.evaluate()
@@ -162,4 +170,6 @@ def train(
                     tell(measured, step)
                 if after_evaluation is not None:
                     after_evaluation(record)
+            elif save and checkpoint is not None:
+                checkpoint(record)
     return record
