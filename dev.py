@@ -24,7 +24,7 @@ STAMP = VENV / "dev-stamp"
 LOCK = ROOT / "requirements.lock"
 EXTRAS = {  # each kind holds all that the one before it has
     "demo": "demo",
-    "dev": "demo,ignite,lightning,optuna,skorch",  # the frameworks that are light
+    "dev": "demo,ignite,lightning,optuna,skorch,workers",  # the frameworks that are light
     "frameworks": "demo,frameworks",
 }
 # Oldest to newest; "": the newest release that there is for that Python.
@@ -41,7 +41,7 @@ def main() -> int:
         "setup": "set up .venv with all that the other commands need",
         "demo": "run `onecycle demo`, with its options",
         "test": "run every check; with arguments, pytest alone, with these",
-        "frameworks": "run the tests of all frameworks (Lightning, Keras, JAX, …), which are installed first",
+        "frameworks": "run the tests of all frameworks (Lightning, Keras, JAX, …), installed first",
         "lock": "renew requirements.lock",
         "audit": "look the locked releases up for known weaknesses, and write dist/sbom.json",
         "matrix": "run the core's and torch's tests on every Python, with the oldest torch to the newest",
@@ -58,7 +58,7 @@ def main() -> int:
     if arguments.command == "test":
         return test(rest)
     if arguments.command == "frameworks":
-        return test(["tests/frameworks", "tests/test_docs.py", *rest])
+        return test(["tests/frameworks", "tests/test_ray.py", "tests/test_docs.py", *rest])
     if arguments.command == "lock":
         return lock()
     if arguments.command == "audit":
