@@ -15,7 +15,7 @@ if not hasattr(os, "fork"):
 
 from benchmarks.reliability import commands, faults
 from benchmarks.reliability.faults import Counts
-from benchmarks.reliability.problem import Fault
+from benchmarks.reliability.problem import Fault, Problem
 
 
 @pytest.mark.parametrize(
