@@ -383,7 +383,7 @@ class Search:
         return replace(setting, max_lr=value), (low, high)
 
     def _weight_decay(self, setting: Setting) -> Setting:
-        """The largest decay that ends as low as any."""
+        """The task's own decay, or the largest of those that end lower."""
         facts, own = self.facts, setting.weight_decay
         if not facts.tunes_weight_decay or own is None:
             self._decide("weight_decay", own, "the task fixes it")
@@ -398,23 +398,24 @@ class Search:
         tried = [replace(setting, weight_decay=decay) for decay in ladder[: min(room + 1, 4)]]
         results, names = self._pilots("weight_decay", tried)
         self._refuse_if_failed(results[0])
-        value = self._largest_as_good([each.weight_decay or 0.0 for each in tried], results)
+        value = self._decay([each.weight_decay or 0.0 for each in tried], results)
         if value > 0 and self.room(self.share) >= 4:
             # Half a decade further, as the paper bisects the exponent.
             tried.append(replace(setting, weight_decay=value * APART))
             further, name = self._pilots("weight_decay", tried[-1:])
             results, names = results + further, names + name
-            value = self._largest_as_good([each.weight_decay or 0.0 for each in tried], results)
+            value = self._decay([each.weight_decay or 0.0 for each in tried], results)
         table = ", ".join(
             f"{each.weight_decay:.2g}: {_told(result)}"
             for each, result in sorted(
                 zip(tried, results, strict=True), key=lambda pair: pair[0].weight_decay or 0.0
             )
         )
+        which = "the task's own, as none" if value == own else "the largest that"
         self._decide(
             "weight_decay",
             value,
-            f"the largest that ends within {self.tie:.0%} of the lowest loss; by decay: {table}"
+            f"{which} ends lower by more than {self.tie:.0%}; by decay: {table}"
             + swept
             + self._time_scale(setting, value),
             (*curves, *names),
@@ -521,16 +522,18 @@ class Search:
             return one.loss < other.loss
         return one.loss < other.loss - tie * _scale(one, other, self._start)
 
-    def _largest_as_good(self, decays: Sequence[float], results: Sequence[Result]) -> float:
-        """Without validation data, the one of the least parameter norm among those that train as well.
+    def _decay(self, decays: Sequence[float], results: Sequence[Result]) -> float:
+        """The first, unless others end clearly lower: of these the largest that ends as low as any.
 
-        Brigato et al. 2024, "Tune without validation".
+        Without validation data, the one of the least parameter norm among those that train as well
+        (Brigato et al. 2024, "Tune without validation").
         """
         least = min(results, key=lambda result: result.loss)
         good = [(d, r) for d, r in zip(decays, results, strict=True) if not self._better(least, r)]
         if all(r.val_loss is None and r.norm is not None for _, r in good):
             return min(good, key=lambda pair: pair[1].norm or 0.0)[0]
-        return max(d for d, _ in good)
+        # What a decay does in a whole training is many times what a pilot shows of it.
+        return max(d for d, _ in good) if self._better(least, results[0]) else decays[0]
 
     def _refuse_if_failed(self, result: Result) -> None:
         if result.error is not None:
