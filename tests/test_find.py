@@ -189,3 +189,50 @@ def test_bad_input_is_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         oc.find_lr(trial, **{"total_steps": 1000, **arguments})
     assert trial.used == []
+
+
+class Trained(Quadratic):
+    """So near its best that noise hides the fall of a range test: each pilot gains a little."""
+
+    def __init__(self, noise: float = 0.05) -> None:
+        super().__init__(noise=noise, val=True)
+        self.state["x"] = 0.05
+
+
+def test_pilots_below_the_edge_decide_where_the_range_test_only_rises() -> None:
+    trial = Trained()
+    before = trial.save()
+    found = search(trial, total_steps=10_000, budget=0.1)
+    with pytest.raises(oc.Inconclusive):
+        found.curve.suggest()
+    assert found.suggestion.rule == "pilots"
+    assert "never clearly falls, and rises from" in found.suggestion.reason
+    assert same(trial.state, before)
+    rates = [pilot.max_lr for pilot in found.pilots]
+    assert [math.log10(a / b) for a, b in pairwise(rates)] == pytest.approx([0.5] * 3)
+    assert 0.1 < rates[0] < 2  # the quadratic diverges from 0.5 on
+    assert found.cost == len(trial.used) <= 1000
+    trial.set(lr=0.0)
+    ends = []
+    for rate in (found.suggestion.low, found.suggestion.max_lr):
+        trial.restore(before)
+        oc.train(trial, oc.one_cycle(rate, 1000))
+        ends.append(trial.evaluate())
+    start = Trained().evaluate()
+    assert start is not None
+    assert all(end is not None and end < start / 10 for end in ends)
+
+
+def test_a_budget_without_room_for_pilots_is_said_where_only_they_would_tell() -> None:
+    with pytest.raises(
+        oc.Inconclusive,
+        match=r"^the range test alone does not tell \(the loss .*\), and a budget of 100 updates leaves none "
+        r"for pilots, short runs that would: give one of at least \d+ updates$",
+    ):
+        search(Trained(), total_steps=1000, budget=0.1)
+
+
+def test_judged_by_training_loss_nothing_is_evaluated() -> None:
+    trial = Quadratic(noise=0.01, val=True)
+    search(trial, total_steps=10_000, budget=0.1, objective="train")
+    assert trial.evaluated == []

@@ -81,8 +81,8 @@ def test_a_policy_without_end_needs_a_length() -> None:
     ("arguments", "message"),
     [
         ({"total_steps": -1}, r"^total_steps must be a whole number >= 1, got -1$"),
-        ({"evaluate_every": 0}, r"^evaluate_every must be a whole number >= 1, got 0$"),
-        ({"evaluate_every": 1.5}, r"^evaluate_every must be a whole number >= 1, got 1\.5$"),
+        ({"evaluate_every": -1}, r"^evaluate_every must be a whole number >= 0, got -1$"),
+        ({"evaluate_every": 1.5}, r"^evaluate_every must be a whole number >= 0, got 1\.5$"),
     ],
 )
 def test_bad_lengths_are_named(arguments: Any, message: str) -> None:
@@ -139,3 +139,11 @@ def test_until_keeps_the_rows_of_the_first_updates() -> None:
 def test_an_empty_history_has_no_last_value() -> None:
     assert History().last("loss") is None
     assert not History().diverged
+
+
+def test_nothing_is_evaluated_where_that_is_not_wanted() -> None:
+    trial = Quadratic(val=True)
+    history = oc.train(trial, oc.one_cycle(0.2, 25), evaluate_every=0)
+    assert trial.evaluated == []
+    assert history.last("val_loss") is None
+    assert len(history.rows) == 25

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from onecycle._suggest import Suggestion as Suggestion
     from onecycle._train import train as train
     from onecycle._trial import Trial as Trial
+    from onecycle._tune import tune as tune
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ _HOME = {
     "one_cycle": "_policies",
     "range_test": "_range_test",
     "train": "_train",
+    "tune": "_tune",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -15,16 +15,18 @@ from onecycle._errors import Inconclusive
 from onecycle._policies import _real, _whole, one_cycle
 from onecycle._range_test import range_test
 from onecycle._schedules import Array
-from onecycle._suggest import Suggestion
+from onecycle._suggest import Suggestion, edge
 from onecycle._train import train
 from onecycle._trial import Trial, preserved, reseed
 
 Objective = Literal["train", "val"]
 SWEEP = 100  # steps of a full range test
 TRIED = (10**0.5, 1, 10**-0.5, 0.1)  # times the range test's suggestion
+BELOW_EDGE = (10**-0.5, 0.1, 10**-1.5, 0.01)  # times where the loss rises, if that is all the test shows
 SHORTEST = 40  # updates under which a pilot tells nothing
 # Short runs do best at rates too high for the whole length.
 TOO_HIGH = 10**0.25
+SPAN = 10**0.5  # pilots half a decade apart cannot tell more
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def find_lr(
 
     What the range test leaves of the budget goes into short 1cycle runs half a decade apart around its
     suggestion, all from the same saved state, if there is enough for runs that tell; the answer lies
-    between what was read and what was tried. The trial is put back exactly as it was.
+    between what was read and what was tried. Where the loss of the range test never falls, as on a model
+    that is fine-tuned or waits on a plateau, they run below the rate from which it rises, and decide alone.
+    The trial is put back exactly as it was.
 
     Args:
         trial: what to train; see `onecycle.Trial`.
@@ -108,18 +112,38 @@ def search(
     steps = min(SWEEP, updates)
     if objective == "val" and trial.evaluate() is None:
         raise ValueError("objective 'val' needs a val_loader, and the trial has none")
+    before = trial.evaluate() if objective != "train" else None
     curve = range_test(trial, start=start, end=end, steps=steps, seed=seed, progress=progress, evaluations=0)
     if on_curve is not None:
         on_curve(curve)
-    suggestion = curve.suggest()
-    length = (updates - len(curve)) // len(TRIED)
+    left = updates - len(curve)
+    read, rates, rises = _to_try(curve, left, updates)
+    length = left // len(rates) if rates else 0
     if length < SHORTEST:
-        return Finding(suggestion, curve, (), len(curve))
-    rates = [suggestion.value * factor for factor in TRIED]
+        assert read is not None
+        return Finding(read, curve, (), len(curve))
     pilots = _run_pilots(trial, rates, length, objective, seed, progress, on_pilot)
-    first = statistics.median(curve.loss[:10])
+    first = statistics.median(curve.loss[:10]) if before is None else before
     cost = len(curve) + length * len(rates)
-    return Finding(_together(suggestion, pilots, first, total_steps), curve, pilots, cost)
+    return Finding(_together(read, pilots, first, total_steps, rises), curve, pilots, cost)
+
+
+def _to_try(curve: Curve, left: int, updates: int) -> tuple[Suggestion | None, list[float], float]:
+    """What the curve suggests, the rates for pilots, which alone decide without that, and where it rises."""
+    rises = edge(curve)
+    try:
+        read = curve.suggest()
+    except Inconclusive as refusal:
+        if rises is None:
+            raise
+        if left < 2 * SHORTEST:
+            raise Inconclusive(
+                f"the range test alone does not tell ({refusal.reason.partition(':')[0]}), and a budget of "
+                f"{updates} updates leaves none for pilots, short runs that would: "
+                f"give one of at least {updates - left + 2 * SHORTEST} updates"
+            ) from None
+        return None, [rises * factor for factor in BELOW_EDGE[: left // SHORTEST]], rises
+    return read, [read.value * factor for factor in TRIED], rises or math.inf
 
 
 def _run_pilots(
@@ -137,8 +161,11 @@ def _run_pilots(
             trial.restore(state)
             reseed(trial, seed)
             title = f"pilot {i} of {len(rates)}, peak {rate:.2g}"
-            history = train(trial, one_cycle(rate, length), progress=progress, title=title)
-            loss = history.last("val_loss") if objective != "train" else None
+            look = 0 if objective == "train" else None
+            history = train(
+                trial, one_cycle(rate, length), evaluate_every=look, progress=progress, title=title
+            )
+            loss = history.last("val_loss")
             if loss is None:
                 tail = [row["loss"] for row in history.rows[-max(length // 10, 5) :]]
                 loss = statistics.fmean(tail)
@@ -150,7 +177,13 @@ def _run_pilots(
     return tuple(pilots)
 
 
-def _together(read: Suggestion, pilots: tuple[Pilot, ...], start: float, total_steps: int) -> Suggestion:
+def _together(
+    read: Suggestion | None,
+    pilots: tuple[Pilot, ...],
+    start: float,
+    total_steps: int,
+    rises: float = math.inf,
+) -> Suggestion:
     """The geometric mean of what the range test suggests and what the pilots did best with.
 
     Each errs by about as much as the other, and mostly otherwise: docs/lab/2026-11-default-rule.md.
@@ -165,6 +198,15 @@ def _together(read: Suggestion, pilots: tuple[Pilot, ...], start: float, total_s
     tried = 10 ** _vertex(
         np.log10([p.max_lr for p in good]), np.array([p.loss for p in good]), good.index(best)
     )
+    ended = (
+        f"of {len(pilots)} 1cycle pilots of {best.steps} updates, {best.steps / total_steps:.0%} of the "
+        f"length, the one at {best.max_lr:.2g} ended lowest, with loss {best.loss:.4g} from {start:.4g}"
+    )
+    if read is None:
+        value = tried / TOO_HIGH
+        reason = f"the loss of the range test never clearly falls, and rises from {rises:.2g} on; {ended}"
+        low, high = value / SPAN, min(value * SPAN, max(rises, value))
+        return Suggestion(value, low, high, "pilots", f"{reason}: a little below that for the length")
     value = math.sqrt(read.value * tried / TOO_HIGH)
     move = value / read.value
     return Suggestion(
@@ -173,9 +215,8 @@ def _together(read: Suggestion, pilots: tuple[Pilot, ...], start: float, total_s
         high=max(value, read.high * min(move, 1)),
         rule="pilots",
         reason=(
-            f"the range test suggests {read.value:.2g}, and of {len(pilots)} 1cycle pilots of {best.steps} "
-            f"updates, {best.steps / total_steps:.0%} of the length, the one at {best.max_lr:.2g} ended "
-            f"lowest, with loss {best.loss:.4g} from {start:.4g}: their middle, a little below for the length"
+            f"the range test suggests {read.value:.2g}, and {ended}: their middle, a little below for the "
+            f"length"
         ),
     )
 

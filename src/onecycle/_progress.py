@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onecycle._jobs import Job
+    from onecycle._search import State
 
 Show = Callable[[int, float, Sequence[float]], None]
 BARS = "▁▂▃▄▅▆▇█"
@@ -44,6 +50,69 @@ def live(title: str, total: int, wanted: bool = True) -> Iterator[Show]:
     console = Console(stderr=True)
     with Live(line(0, math.nan, ()), console=console, transient=True, auto_refresh=False) as display:
         yield lambda done, value, losses: display.update(line(done, value, losses), refresh=True)
+
+
+@contextmanager
+def board(wanted: bool = True) -> Iterator[Callable[[State], None]]:
+    """Yield `show(state)`, which draws a search on standard error where that is a terminal."""
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda _: None
+        return
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    best: list[tuple[float, str]] = []
+    begin = time.monotonic()
+
+    def picture(state: State) -> Group:
+        job, result = state.job, state.result
+        settled = Table.grid(padding=(0, 2))
+        for each in state.decisions:
+            value = f"{each.value:.3g}" if isinstance(each.value, (int, float)) else str(each.value)
+            settled.add_row(
+                Text(each.what, style="bold"), Text(value, style="cyan"), Text(each.reason, style="dim")
+            )
+        head = Table.grid(padding=(0, 1))
+        share = state.spent / state.budget
+        left = (time.monotonic() - begin) * (1 - share) / share if 0 < share < 1 else 0.0
+        head.add_row(
+            Text(f"settling {state.stage.replace('_', ' ')}", style="bold"),
+            ProgressBar(total=1.0, completed=min(share, 1.0), width=20),
+            Text(f"{state.spent:.2f} of {state.budget:g} trainings, {state.done} runs, {clock(left)} left"),
+        )
+        tried = Table.grid(padding=(0, 1))
+        curve = (result.history or result.curve or {}).get("loss", ())
+        tried.add_row(
+            Text(described(job)), Text(f"loss {result.loss:.4g}"), Text(sparkline(curve), style="cyan")
+        )
+        if job.kind == "run" and (not best or result.loss < best[0][0]):
+            best[:] = [(result.loss, described(job))]
+        rows: list[Table | Text] = [head, tried]
+        if best:
+            rows.append(Text(f"lowest so far: {best[0][1]}, loss {best[0][0]:.4g}", style="green"))
+        return Group(*rows, settled)
+
+    with Live(Text("looking at the task"), console=Console(stderr=True), auto_refresh=False) as display:
+        yield lambda state: display.update(picture(state), refresh=True)
+
+
+def described(job: Job) -> str:
+    """A job in a few words."""
+    if job.kind == "sweep":
+        return f"range test of {job.steps} updates"
+    size = "" if job.batch_size is None else f", batch {job.batch_size}"
+    decay = "" if job.weight_decay is None else f", decay {job.weight_decay:.2g}"
+    return f"{job.steps} updates up to {job.max_lr:.2g}{size}{decay}, momentum {job.momentum}"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def sparkline(losses: Sequence[float], width: int = 32) -> str:

@@ -159,6 +159,18 @@ def anchors(curve: Curve) -> Anchors:
     return Anchors(start, best, noise, onset, steepest, minimum, min(ends, default=None), falling)
 
 
+def edge(curve: Curve) -> float | None:
+    """The value from which the loss is clearly above its beginning for good, or lost; None if it never is."""
+    value, loss, error, start, _, _, lost = smooth(curve)
+    if not value.size:
+        return None
+    clear = np.maximum(_CLEAR * error, _ROUNDING * max(abs(start), float(np.abs(loss).max())))
+    below = np.flatnonzero(loss - start <= clear)
+    after = int(below[-1]) + 1 if below.size else 0
+    ends = [float(value[after])] if after < len(value) else []
+    return min([*ends, *([] if lost is None else [lost])], default=None)
+
+
 def _crossing(x: Floats, loss: Floats, after: int, level: float) -> float:
     # The value at which the loss, on its way from one grid point to the next, passes the level.
     before = after - 1

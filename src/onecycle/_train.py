@@ -93,7 +93,7 @@ def train(
         policy: values of the hyper-parameters by step.
         total_steps: where to end; None: at `policy.total_steps`.
         start_step: completed updates so far.
-        evaluate_every: updates between two looks at the validation set; None: at the end alone.
+        evaluate_every: updates between two looks at the validation set; None: at the end alone; 0: never.
         after_evaluation: called with the history so far after each of them, to save or to watch.
         history: the record so far, which is appended to.
         tracker: `tracker(values, step)` is called for each step, and again after an evaluation with what
@@ -111,8 +111,7 @@ def train(
     if end is None:
         raise ValueError("total_steps must be given for a policy without end")
     end = _whole("total_steps", end)
-    if evaluate_every is not None:
-        evaluate_every = _whole("evaluate_every", evaluate_every)
+    every = end if evaluate_every is None else _whole("evaluate_every", evaluate_every, least=0)
     record = History() if history is None else history
     losses = [row["loss"] for row in record.rows]
     waiting: list[tuple[dict[str, float], Any]] = []
@@ -137,8 +136,8 @@ def train(
             trial.set(**values)
             waiting.append(({"step": step, **values}, trial.step()))
             done = step + 1
-            look = done == end or (evaluate_every is not None and done % evaluate_every == 0)
-            if (look or len(waiting) == BLOCK) and read():
+            look = every > 0 and (done == end or done % every == 0)
+            if (look or done == end or len(waiting) == BLOCK) and read():
                 break
             if look:
                 val_loss = trial.evaluate()

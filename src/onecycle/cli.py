@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from onecycle._find import Pilot
     from onecycle._policies import Policy
     from onecycle._recipe import Recipe
+    from onecycle._search import State
     from onecycle._suggest import Suggestion
     from onecycle.tasks import Task
 
@@ -360,6 +361,113 @@ def _updates(job: Task, trial: Any, epochs: float | None) -> int:
     if per_epoch is None:
         raise ValueError(f"task {job.name} does not say how many steps an epoch has: give --steps")
     return max(round((job.epochs if epochs is None else epochs) * per_epoch), 1)
+
+
+# tune ------------------------------------------------------------------------------------------------
+
+
+@cli.command(
+    epilog=examples(
+        "tune digits --epochs 10 --out tuned",
+        "tune mytask.py --epochs 30 --budget 4 --workers 4 --out tuned",
+        "tune mytask.py --epochs 30 --out tuned --resume",
+    )
+)
+@click.argument("task")
+@epochs_option
+@steps_option
+@click.option("--budget", type=float, default=1.0, show_default=True,
+              help="Full trainings that may be spent, from 0.05 to 20.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="Where the trials run.")  # fmt: skip
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True,
+              help="Processes of the local engine.")  # fmt: skip
+@click.option("--gpus", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="Share of a GPU that a trial takes on Ray.")  # fmt: skip
+@click.option("--resume", is_flag=True, help="Go on with the search in --out.")
+@out_option
+@quiet_option
+@common
+@click.pass_obj
+def tune(
+    session: Session,
+    task: str,
+    epochs: float | None,
+    steps: int | None,
+    budget: float,
+    engine: str,
+    workers: int,
+    gpus: float,
+    resume: bool,
+    out: Path | None,
+    quiet: bool,
+) -> None:
+    """Find a whole recipe for TASK: rate, batch size, weight decay, momentum and length.
+
+    Short runs settle one after the other, each with those before it. Finished runs are kept in --out, and
+    --resume goes on with them.
+    """
+    from onecycle._tune import tune as run
+    from onecycle.engines import Engine, Local
+    from onecycle.tasks import resolve
+
+    if resume and out is None:
+        raise click.UsageError("--resume needs --out, the folder that the search was kept in")
+    if epochs is not None and steps is not None:
+        raise click.UsageError("--epochs and --steps say the same thing: give one")
+    if engine != "local" and workers != 1:
+        raise click.UsageError("--workers is for --engine local: Ray takes the cores that it has")
+    if engine != "ray" and gpus:
+        raise click.UsageError("--gpus is for --engine ray")
+    job = resolve(task)
+    where: Engine
+    if engine == "ray":
+        from onecycle.engines import Ray
+
+        where = Ray(gpus=gpus)
+    else:
+        where = Local(workers)
+
+    def note(state: State) -> None:
+        if out is not None:
+            session.kept = f"; {state.done} finished runs are kept in {out}: go on with --resume"
+
+    try:
+        recipe = run(
+            job,
+            total_steps=steps,
+            epochs=epochs if steps is not None or epochs is not None else job.epochs,
+            budget=budget,
+            engine=where,
+            out=out,
+            seed=session.seed,
+            resume=resume,
+            progress=not quiet,
+            on_state=note,
+        )
+    finally:
+        where.close()
+    evidence = recipe.evidence
+    document = {
+        "task": task,
+        **{name: getattr(recipe, name) for name in RECIPE},
+        "cost": evidence["cost"],
+        "trials": evidence["trials"],
+        "decisions": evidence["decisions"],
+    }
+    lines = [f"{each['what']} {_value(each['value'])}: {each['reason']}" for each in evidence["decisions"]]
+    lines += [f"cost: {evidence['cost']:.2f} trainings in {evidence['trials']} runs"]
+    if out is not None:
+        file = shlex.quote(str(out / "recipe.toml"))
+        lines += [f"train with it: onecycle train {shlex.quote(task)} --recipe {file}"]
+    session.print({"status": "done", **document}, *lines)
+
+
+RECIPE = ("max_lr", "interval", "batch_size", "weight_decay", "momentum", "total_steps")
+
+
+def _value(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 # train -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,21 +83,8 @@ TASKS: dict[str, Callable[[str], tuple[str, str, int]]] = {  # texts for trainin
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "task",
-    [
-        "code",
-        pytest.param(
-            "other plays",
-            marks=pytest.mark.xfail(
-                raises=oc.Inconclusive,
-                reason="the text is so like the old that noise hides the fall",
-            ),
-        ),
-        "one scene, many epochs",
-    ],
-)
-def test_the_loss_at_the_found_rate_is_within_a_tenth_of_the_grid_s_best(
+@pytest.mark.parametrize("task", TASKS)
+def test_the_loss_at_the_found_rate_is_near_the_grid_s_best(
     pretrained: str, shakespeare: str, task: str
 ) -> None:
     train, test, steps = TASKS[task](shakespeare)
@@ -116,11 +104,19 @@ def test_the_loss_at_the_found_rate_is_within_a_tenth_of_the_grid_s_best(
     grid = 10 ** np.arange(-4.5, -0.9, 0.5)
     losses = {rate: final(rate) for rate in grid.tolist()}
     best = min(losses.values())
-    found = {budget: find_lr(start(), budget=budget).max_lr for budget in (0.2, 2.0)}
+    found = {2.0: find_lr(start(), budget=2.0).max_lr}
+    if task == "other plays":  # so like the old that the loss of a range test only rises
+        with pytest.raises(oc.Inconclusive, match="leaves none for pilots, short runs that would"):
+            find_lr(start(), budget=0.2)
+    else:
+        found[0.2] = find_lr(start(), budget=0.2).max_lr
     ends = {budget: final(rate) for budget, rate in found.items()}
     curve = range_test(start(), steps=100)
-    rules = {rule: curve.suggest(rule).max_lr for rule in ("steep", "minimum", "valley")}
+    rules = {}
+    for rule in ("steep", "minimum", "valley"):
+        with contextlib.suppress(oc.Inconclusive):
+            rules[rule] = curve.suggest(rule).max_lr
     print(f"\n{task}: {before=:.3f} {found=} {ends=} {rules=}")
     print({f"{rate:.2g}": round(loss, 3) for rate, loss in losses.items()})
-    assert max(ends.values()) < 1.1 * best
+    assert max(ends.values()) < 1.03 * best
     assert max(ends.values()) < before

@@ -1,0 +1,471 @@
+"""The order of a search: what is tried, what each choice rests on, and what it may cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from onecycle._curve import Curve
+from onecycle._errors import Inconclusive
+from onecycle._find import TOO_HIGH, _vertex
+from onecycle._jobs import Job, Ledger, Momentum, Result
+from onecycle._suggest import _HEAVY_BALL as HEAVY_BALL
+from onecycle._suggest import Suggestion, edge
+from onecycle.engines import Engine
+from onecycle.tasks import Task
+
+Stage = Literal["rate", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
+SWEEP = 100  # updates of a range test
+SHORTEST = 40  # updates under which a pilot tells nothing
+LONGEST = 0.125  # share of the training that a pilot takes at most
+PILOTS = 14  # that a budget has to last for
+APART = 10**0.5  # of two rates that are tried
+TIE = 0.02  # losses nearer than this share of the better one are as good
+CYCLED: Momentum = (0.95, 0.85)
+PEAK = 0.85  # momentum where the rate is highest
+DECOUPLED = ("AdamW", "NAdamW", "Lion", "Muon")  # decay apart from the gradient
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a task is, as far as a search needs to know.
+
+    Attributes:
+        total_steps: length of the training in updates of `batch_size`.
+        batch_size: the task's own.
+        weight_decay: the task's own, None where it does not tell.
+        tunes_batch_size: whether it can be set.
+        tunes_weight_decay: whether it can be set.
+        has_momentum: whether the optimizer has a momentum, or betas.
+        optimizer: name of its class.
+        steps_per_epoch: updates in a pass over the data, None where unknown.
+    """
+
+    total_steps: int
+    batch_size: int
+    weight_decay: float | None
+    tunes_batch_size: bool
+    tunes_weight_decay: bool
+    has_momentum: bool
+    optimizer: str
+    steps_per_epoch: int | None
+
+    @property
+    def samples(self) -> int:
+        """Of the whole training."""
+        return self.total_steps * self.batch_size
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run is made with; None: as the task has it."""
+
+    max_lr: float
+    batch_size: int | None = None
+    weight_decay: float | None = None
+    momentum: Momentum = CYCLED
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One hyper-parameter settled, why, and the names of the runs that it rests on."""
+
+    what: str
+    value: Any
+    reason: str
+    low: float | None = None
+    high: float | None = None
+    trials: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a search stands.
+
+    Attributes:
+        stage: what is being settled.
+        done: jobs finished.
+        spent: full trainings spent so far.
+        budget: full trainings that may be spent.
+        job: the last one finished.
+        result: what came out of it.
+        decisions: what is settled so far.
+    """
+
+    stage: str
+    done: int
+    spent: float
+    budget: float
+    job: Job
+    result: Result
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search ends with."""
+
+    setting: Setting
+    interval: tuple[float, float]
+    total_steps: int
+    decisions: tuple[Decision, ...]
+
+
+@dataclass
+class Search:
+    """One search: a deterministic function of the results that its jobs give.
+
+    Args:
+        task: builds the trials.
+        facts: about it.
+        budget: full trainings that may be spent, counted in samples.
+        seed: of all jobs.
+        engine: runs them.
+        ledger: keeps them; what it holds already is not done again.
+        tell: called after each job.
+    """
+
+    task: Task
+    facts: Facts
+    budget: float
+    seed: int
+    engine: Engine
+    ledger: Ledger
+    tell: Callable[[State], None]
+    spent: float = 0.0
+    curves: dict[str, Curve] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+
+    def recipe(self) -> Found:
+        """Settle one thing after the other, each with those before it."""
+        setting, read = self._rate()
+        setting = self._batch_size(setting)
+        setting, interval = self._around(setting, read)
+        setting = self._weight_decay(setting)
+        setting = self._momentum(setting)
+        setting, steps = self._check(setting)
+        return Found(setting, interval, steps, tuple(self.decisions))
+
+    # Running ----------------------------------------------------------------------------------------
+
+    @property
+    def share(self) -> float:
+        """Of the whole training that a pilot takes."""
+        sweep = min(SWEEP, self.budget * self.facts.total_steps / 2) / self.facts.total_steps
+        shortest = SHORTEST / self.facts.total_steps
+        return min(max((self.budget - sweep) / PILOTS, shortest), max(LONGEST, shortest))
+
+    def _room(self, share: float) -> int:
+        """How many runs of that share are left in the budget."""
+        return int((self.budget - self.spent) / share + 1e-9)
+
+    def _jobs(self, stage: Stage, settings: Sequence[Setting], share: float, seed: int = 0) -> list[Job]:
+        return [
+            Job(
+                stage,
+                "run",
+                self.seed + seed,
+                max(round(share * self.facts.samples / (each.batch_size or self.facts.batch_size)), 1),
+                each.batch_size,
+                each.weight_decay,
+                each.max_lr,
+                each.momentum,
+            )
+            for each in settings
+        ]
+
+    def _do(self, jobs: Sequence[Job]) -> list[Result]:
+        """Results of jobs, whose cost is counted once."""
+        known = self._counted
+        for job in jobs:
+            if job.key not in known:
+                known.add(job.key)
+                self.spent += job.steps * (job.batch_size or self.facts.batch_size) / self.facts.samples
+
+        def told(job: Job, result: Result) -> None:
+            self.tell(
+                State(
+                    job.stage, len(self.ledger), self.spent, self.budget, job, result, tuple(self.decisions)
+                )
+            )
+
+        return [result for _, result in self.ledger.complete(jobs, self.engine, self.task, told)]
+
+    _counted: set[str] = field(default_factory=set)
+
+    def _pilots(
+        self, stage: Stage, settings: Sequence[Setting], share: float | None = None
+    ) -> tuple[list[Result], tuple[str, ...]]:
+        jobs = self._jobs(stage, settings, self.share if share is None else share)
+        results = self._do(jobs)
+        return results, tuple(self.ledger.names[job.key] for job in jobs)
+
+    def _decide(self, what: str, value: Any, reason: str, trials: Sequence[str] = (), **ends: float) -> None:
+        self.decisions.append(Decision(what, value, reason, trials=tuple(trials), **ends))
+
+    # Choices ----------------------------------------------------------------------------------------
+
+    def _rate(self) -> tuple[Setting, Suggestion]:
+        """A range test; where it does not tell, pilots below the rate from which its loss rises."""
+        facts = self.facts
+        steps = max(min(SWEEP, int(self.budget * facts.total_steps)), 10)
+        job = Job("rate", "sweep", self.seed, steps, None, facts.weight_decay)
+        (result,) = self._do([job])
+        if result.error is not None:
+            raise ValueError(f"task {self.task.name} failed in a range test: {result.error}")
+        self.curves["lr"] = curve = result.read_curve()
+        self._start = float(np.median(curve.loss[:10]))
+        name = self.ledger.names[job.key]
+        start = Setting(1.0, None, facts.weight_decay)
+        try:
+            read = curve.suggest()
+        except Inconclusive as refusal:
+            rises, room = edge(curve), min(self._room(self.share), 4)
+            if rises is None or room < 2:
+                raise Inconclusive(
+                    f"{refusal.reason}; a larger budget would allow for pilots" if rises else refusal.reason
+                ) from None
+            rates = [rises * APART ** -(i + 1) for i in range(room)]
+            results, names = self._pilots("rate", [replace(start, max_lr=rate) for rate in rates])
+            self._refuse_if_none_trains(results)
+            value, best = _best_rate(rates, results)
+            value /= TOO_HIGH
+            reason = f"the range test does not tell ({refusal.reason.partition(':')[0]}); {best}"
+            read = Suggestion(value, value / APART, max(value, min(value * APART, rises)), "pilots", reason)
+            name = " ".join((name, *names))
+        self._decide("max_lr", read.value, read.reason, name.split(), low=read.low, high=read.high)
+        return replace(start, max_lr=read.value), read
+
+    def _batch_size(self, setting: Setting) -> Setting:
+        """Runs over the same samples with half the batch, and half again, or with twice and again."""
+        facts, share = self.facts, self.share
+        if not facts.tunes_batch_size:
+            self._decide("batch_size", facts.batch_size, "the task fixes it")
+            return setting
+        if self._room(share) < 3:
+            self._decide("batch_size", facts.batch_size, "the task's own: the budget does not allow for more")
+            return replace(setting, batch_size=facts.batch_size)
+        own = replace(setting, batch_size=facts.batch_size)
+        tried = [own, *(self._resized(own, factor) for factor in (0.5, 2))]
+        results, names = self._pilots("batch_size", tried)
+        self._refuse_if_failed(results[0])
+        best = min(range(3), key=lambda i: results[i].loss)
+        if best and self._better(results[best], results[0]):
+            # One more step the same way for as long as it helps.
+            while self._room(share) > 5 and (tried[-1].batch_size or 0) > 1:
+                factor = 0.5 if (tried[best].batch_size or 0) < facts.batch_size else 2
+                further = self._resized(tried[best], factor)
+                if further.batch_size == tried[best].batch_size:
+                    break
+                (result,), name = self._pilots("batch_size", [further])
+                tried, results, names = [*tried, further], [*results, result], names + name
+                if not self._better(result, results[best]):
+                    break
+                best = len(tried) - 1
+        elif not self._better(results[0], results[2], tie=TIE / 2):
+            best = 2  # as good with fewer updates
+        else:
+            best = 0
+        table = ", ".join(
+            f"{each.batch_size}: {_told(result)}" for each, result in zip(tried, results, strict=True)
+        )
+        rate = "" if best == 0 else f"; the rate goes with its square root, to {tried[best].max_lr:.2g}"
+        self._decide(
+            "batch_size",
+            tried[best].batch_size,
+            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}{rate}",
+            names,
+        )
+        return tried[best]
+
+    def _resized(self, setting: Setting, factor: float) -> Setting:
+        assert setting.batch_size is not None
+        size = max(int(setting.batch_size * factor), 1)
+        return replace(setting, batch_size=size, max_lr=setting.max_lr * math.sqrt(size / setting.batch_size))
+
+    def _around(self, setting: Setting, read: Suggestion) -> tuple[Setting, tuple[float, float]]:
+        """Pilots half a decade around the rate: the middle of what was read and what does best."""
+        move = setting.max_lr / read.value
+        low, high = read.low * move, read.high * move
+        if self._room(self.share) < 3 or read.rule == "pilots":
+            return setting, (low, high)
+        rates = [setting.max_lr * APART, setting.max_lr, setting.max_lr / APART]
+        results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
+        self._refuse_if_none_trains(results)
+        tried, best = _best_rate(rates, results)
+        value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
+        # Where the runs say nothing against what was read, that stands.
+        if results[1].loss < math.inf and not self._better(min(results, key=lambda r: r.loss), results[1]):
+            value = setting.max_lr
+        shift = value / setting.max_lr
+        low, high = low * shift, max(value, high * min(shift, 1))
+        self._decide(
+            "max_lr", value, f"{best}, where {setting.max_lr:.2g} had been read", names, low=low, high=high
+        )
+        return replace(setting, max_lr=value), (low, high)
+
+    def _weight_decay(self, setting: Setting) -> Setting:
+        """The largest decay that ends as low as any."""
+        facts, own = self.facts, setting.weight_decay
+        if not facts.tunes_weight_decay or own is None:
+            self._decide("weight_decay", own, "the task fixes it")
+            return setting
+        room = self._room(self.share) - 1
+        if room < 2:
+            self._decide("weight_decay", own, "the task's own: the budget does not allow for more")
+            return setting
+        base = own or (0.01 if facts.optimizer in DECOUPLED else 1e-4)
+        ladder = [own, base * 10, base / 10, 0.0] if own else [0.0, base, base * 10, base / 10]
+        tried = [replace(setting, weight_decay=decay) for decay in ladder[: min(room + 1, 4)]]
+        results, names = self._pilots("weight_decay", tried)
+        self._refuse_if_failed(results[0])
+        value = _largest_as_good([each.weight_decay or 0.0 for each in tried], results)
+        table = ", ".join(
+            f"{each.weight_decay:g}: {_told(result)}"
+            for each, result in sorted(
+                zip(tried, results, strict=True), key=lambda pair: pair[0].weight_decay or 0.0
+            )
+        )
+        self._decide(
+            "weight_decay",
+            value,
+            f"the largest that ends within {TIE:.0%} of the lowest loss; by decay: {table}"
+            + self._time_scale(setting, value),
+            names,
+        )
+        return replace(setting, weight_decay=value)
+
+    def _time_scale(self, setting: Setting, decay: float) -> str:
+        """In epochs: after how long the decay has made 1/e of a weight (Wang and Aitchison 2024)."""
+        facts = self.facts
+        if not decay or not facts.steps_per_epoch:
+            return ""
+        per_epoch = facts.steps_per_epoch * facts.batch_size / (setting.batch_size or facts.batch_size)
+        mean = setting.max_lr * 0.55  # of 1cycle's rates, as a share of the peak
+        if self.facts.optimizer in HEAVY_BALL:
+            mean /= 1 - 0.9
+        return f"; time scale 1/(lr wd) about {1 / (mean * decay) / per_epoch:.2g} epochs"
+
+    def _momentum(self, setting: Setting) -> Setting:
+        """Constant momenta against the cycled one, each with the rate that makes as large steps."""
+        if not self.facts.has_momentum:
+            self._decide("momentum", setting.momentum, "the optimizer has none: the range has no effect")
+            return setting
+        room = self._room(self.share) - 1
+        if room < 2:
+            reason = "cycled, the paper's choice: the budget does not allow for comparing"
+            self._decide("momentum", setting.momentum, reason)
+            return setting
+        constants = (0.9, 0.97, 0.95, 0.99)[: min(room, 2 if self.budget < 1.5 else 4)]
+        tried = [setting, *(self._with_momentum(setting, m) for m in constants)]
+        results, names = self._pilots("momentum", tried)
+        best = min(range(len(tried)), key=lambda i: results[i].loss)
+        if not self._better(results[best], results[0]):
+            best = 0
+        table = ", ".join(
+            f"{_in_words(each.momentum)}: {_told(result)}"
+            for each, result in zip(tried, results, strict=True)
+        )
+        self._decide("momentum", tried[best].momentum, f"loss by momentum, {table}", names)
+        return tried[best]
+
+    def _with_momentum(self, setting: Setting, momentum: float) -> Setting:
+        factor = (1 - momentum) / (1 - PEAK) if self.facts.optimizer in HEAVY_BALL else 1.0
+        return replace(setting, momentum=momentum, max_lr=setting.max_lr * factor)
+
+    def _check(self, setting: Setting) -> tuple[Setting, int]:
+        """A longer run with all of it; the length is cut where what was longer ended worse."""
+        size = setting.batch_size or self.facts.batch_size
+        full = max(round(self.facts.samples / size), 1)
+        share = min(self.budget - self.spent, 1.0)
+        if share < 1.5 * self.share:
+            self._decide("total_steps", full, "as asked for: the budget does not allow for a longer run")
+            return setting, full
+        (short, long), names = self._lengths(setting, share)
+        if long.diverged:
+            lower = replace(setting, max_lr=setting.max_lr / APART)
+            reason = (
+                f"a run of {share:.0%} of the training diverged at {setting.max_lr:.2g}: half a decade less"
+            )
+            self._decide("max_lr", lower.max_lr, reason, names)
+            return lower, full
+        said = (
+            f"{self.share:.1%} of the training ended with loss {_told(short)}, {share:.0%} with {_told(long)}"
+        )
+        if self._better(short, long):
+            cut = max(round(full * math.sqrt(self.share * share)), 1)
+            self._decide("total_steps", cut, f"{said}: longer is worse, the model overfits", names)
+            return setting, cut
+        self._decide("total_steps", full, f"{said}: longer is better", names)
+        return setting, full
+
+    def _lengths(self, setting: Setting, share: float) -> tuple[list[Result], tuple[str, ...]]:
+        jobs = [*self._jobs("check", [setting], self.share), *self._jobs("check", [setting], share)]
+        return self._do(jobs), tuple(self.ledger.names[job.key] for job in jobs)
+
+    # Comparing --------------------------------------------------------------------------------------
+
+    def _better(self, one: Result, other: Result, tie: float = TIE) -> bool:
+        """Whether a loss is lower by more than a tie."""
+        if not math.isfinite(one.loss) or not math.isfinite(other.loss):
+            return one.loss < other.loss
+        return one.loss < other.loss - tie * _scale(one, other, self._start)
+
+    def _refuse_if_failed(self, result: Result) -> None:
+        if result.error is not None:
+            raise ValueError(f"task {self.task.name} failed in a pilot: {result.error}")
+
+    def _refuse_if_none_trains(self, results: Sequence[Result]) -> None:
+        self._refuse_if_failed(min(results, key=lambda r: r.error is not None))
+        if min(result.loss for result in results) >= self._start:
+            raise Inconclusive(
+                f"none of {len(results)} pilots ended below the loss it began with, {self._start:.4g}: give "
+                "a larger budget, or change the model's initialisation or normalisation"
+            )
+
+    _start: float = math.inf
+
+
+def _scale(one: Result, other: Result, start: float) -> float:
+    # Of a loss that can be negative, what was gained is the measure.
+    best = min(one.loss, other.loss)
+    gained = abs(start - best)
+    return min(abs(best), gained) if best > 0 else gained
+
+
+def _best_rate(rates: Sequence[float], results: Sequence[Result]) -> tuple[float, str]:
+    """The rate at the vertex of the pilots' losses, and what they showed."""
+    good = sorted(
+        ((rate, result.loss) for rate, result in zip(rates, results, strict=True) if result.loss < math.inf)
+    )
+    least = min(range(len(good)), key=lambda i: good[i][1])
+    x, y = np.log10([rate for rate, _ in good]), np.array([loss for _, loss in good])
+    table = ", ".join(f"{rate:.2g}: {_told(result)}" for rate, result in zip(rates, results, strict=True))
+    return 10 ** _vertex(x, y, least), f"pilots' loss by rate: {table}"
+
+
+def _largest_as_good(decays: Sequence[float], results: Sequence[Result]) -> float:
+    """Without validation data, the one of the least parameter norm among those that train as well.
+
+    Brigato et al. 2024, "Tune without validation".
+    """
+    least = min(result.loss for result in results)
+    margin = TIE * abs(least)
+    good = [(d, r) for d, r in zip(decays, results, strict=True) if r.loss <= least + margin]
+    if all(r.val_loss is None and r.norm is not None for _, r in good):
+        return min(good, key=lambda pair: pair[1].norm or 0.0)[0]
+    return max(d for d, _ in good)
+
+
+def _told(result: Result) -> str:
+    if result.error is not None:
+        return f"failed ({result.error.partition(':')[0]})"
+    return "diverged" if result.diverged else f"{result.loss:.4g}"
+
+
+def _in_words(momentum: Momentum) -> str:
+    return f"{momentum[0]:g} to {momentum[1]:g}" if isinstance(momentum, tuple) else str(momentum)
