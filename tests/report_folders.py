@@ -48,7 +48,8 @@ def find_folder(folder: Path) -> Path:
     curve().save(folder / "curves/lr.json")
     Recipe(
         0.03, interval=(0.01, 0.1), weight_decay=5e-4, batch_size=64, total_steps=1000,
-        evidence={"task": "digits", "rule": "pilots", "reason": "the one at 0.03 ended lowest", "pilots": pilots},
+        evidence={"task": "digits", "rule": "pilots", "reason": "the one at 0.03 ended lowest",
+                  "pilots": pilots},
     ).save(folder / "recipe.toml")  # fmt: skip
     return folder
 
@@ -118,15 +119,18 @@ def tune_folder(folder: Path, trials: int = 200) -> Path:
         (folder / "trials" / name).write_text(
             write_document("onecycle.trial", 1, {"job": job, "result": result})
         )
-    decisions = [
-        {"what": "max_lr", "value": 0.05, "low": 0.02, "high": 0.12, "reason": "three range tests agree", "trials": names["rate"]},
-        {"what": "weight_decay", "value": 1e-4, "low": 1e-5, "high": 1e-3, "reason": "its runs ended lowest", "trials": names["weight_decay"]},
-        {"what": "momentum", "value": [0.95, 0.85], "low": 0.8, "high": 0.9, "reason": "no other ended lower", "trials": names["momentum"]},
-        {"what": "batch_size", "value": 64, "low": 32, "high": 128, "reason": "least loss for the samples", "trials": names["batch_size"]},
-        {"what": "total_steps", "value": 400, "low": 200, "high": 800, "reason": "longer gains little", "trials": names["length"]},
-    ]  # fmt: skip
+    found: list[tuple[str, Any, float, float, str, str]] = [
+        ("max_lr", 0.05, 0.02, 0.12, "three range tests agree", "rate"),
+        ("weight_decay", 1e-4, 1e-5, 1e-3, "its runs ended lowest", "weight_decay"),
+        ("momentum", [0.95, 0.85], 0.8, 0.9, "no other ended lower", "momentum"),
+        ("batch_size", 64, 32, 128, "least loss for the samples", "batch_size"),
+        ("total_steps", 400, 200, 800, "longer gains little", "length"),
+    ]
+    keys = ("what", "value", "low", "high", "reason", "trials")
+    decisions = [dict(zip(keys, (*row[:-1], names[row[-1]]), strict=True)) for row in found]
     Recipe(
         0.05, interval=(0.02, 0.12), weight_decay=1e-4, batch_size=64, total_steps=400,
-        evidence={"task": "digits", "seed": 0, "versions": VERSIONS, "budget": 1.0, "cost": 0.93, "decisions": decisions},
+        evidence={"task": "digits", "seed": 0, "versions": VERSIONS, "budget": 1.0,
+                  "cost": 0.93, "decisions": decisions},
     ).save(folder / "recipe.toml")  # fmt: skip
     return folder

@@ -49,7 +49,7 @@ def test_version(run: Run) -> None:
     assert run("--version") == (0, f"onecycle {oc.__version__}\n", "")
 
 
-COMMANDS = ["demo", "find", "train", "suggest", "schedule", "tasks", "completion"]
+COMMANDS = ["demo", "find", "train", "suggest", "schedule", "report", "tasks", "completion"]
 
 
 @pytest.mark.parametrize("command", [[], *[[c] for c in COMMANDS], ["schedule", "one-cycle"]])

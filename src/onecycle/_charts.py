@@ -156,7 +156,8 @@ class Chart:
         to_x = _Scale(x0, x1, 0, wide, self.xlog)
         to_y = _Scale(y0, y1, high, 0, self.ylog)
         parts = [
-            f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(self.description)}" '
+            f'<svg viewBox="0 0 {self.width} {self.height}" role="img" '
+            f'aria-label="{escape(self.description)}" '
             'style="width:100%;height:auto;display:block;font:12px system-ui,sans-serif" '
             'fill="currentColor" xmlns="http://www.w3.org/2000/svg">'
         ]
@@ -341,7 +342,7 @@ def _wide(low: float, high: float) -> tuple[float, float]:
 
 
 def ticks(low: float, high: float, log: bool, zero: float | None = None) -> list[tuple[float, str]]:
-    """(value, label) of the lines of an axis from `low` to `high`, which are decades where it is logarithmic."""
+    """(value, label) of an axis' lines from `low` to `high`, in decades where it is logarithmic."""
     if not log:
         step = _nice((high - low) / 5)
         first = math.ceil(low / step - 1e-9)
@@ -368,20 +369,21 @@ def _nice(step: float) -> float:
     return unit * next(n for n in (1, 2, 5, 10) if n * unit >= step * (1 - 1e-9))
 
 
+NONE, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", " \N{MULTIPLICATION SIGN} "
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number as people write it: 0.0085, 12,000, 1.5 × 10⁻⁷."""
+    """A number as people write it: 0.0085, 12,000, or a power of ten where it is far from 1."""
     if value is None or math.isnan(value):
-        return "–"
+        return NONE
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "∞" if value > 0 else f"{MINUS}∞"
     if value == 0:
         return "0"
     size = abs(value)
     if isinstance(value, int) and size < 1e7:
-        return f"{value:,}".replace("-", "−")
+        return f"{value:,}".replace("-", MINUS)
     if 1e-4 <= size < 1e7:
         rounded = float(f"{value:.{digits}g}")
         places = max(digits - 1 - math.floor(math.log10(abs(rounded)) + 1e-12), 0)
@@ -391,8 +393,8 @@ def number(value: float | None, digits: int = 3) -> str:
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
         raised = "10" + str(int(power)).translate(_RAISED)
-        text = raised if mantissa == "1" else f"{mantissa} × {raised}"
-    return text.replace("-", "−")
+        text = raised if mantissa == "1" else f"{mantissa}{TIMES}{raised}"
+    return text.replace("-", MINUS)
 
 
 # What the library's own objects look like --------------------------------------------------------------

@@ -98,7 +98,7 @@ def plot_curve(
 
 
 def loss_limits(curve: Curve) -> tuple[float, float] | None:
-    """The losses to show: the fall fills the picture, an exploding tail leaves it. None: no loss is finite."""
+    """The losses to show: the fall fills the picture, an exploding tail leaves it; None: none is finite."""
     seen = anchors(curve)
     finite = curve.loss[np.abs(curve.loss) <= LARGEST]
     if seen.minimum is not None:

@@ -13,7 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from onecycle import __version__
-from onecycle._charts import Chart, Series, curve_chart, number, policy_charts, reading, smoothed
+from onecycle._charts import NONE, Chart, Series, curve_chart, number, policy_charts, reading, smoothed
 from onecycle._recipe import Recipe
 from onecycle._suggest import Suggestion, anchors
 from onecycle._train import History
@@ -141,7 +141,10 @@ def _plan(run: Run) -> Recipe | None:
 
 
 def _expected(run: Run) -> str:
-    checks = [t for t in run.trials if t.stage == "check" and not t.sweep]
+    length = run.recipe.total_steps if run.recipe is not None else None
+    checks = [
+        t for t in run.trials if t.stage == "check" and not t.sweep and t.setting("steps") in (length, None)
+    ]
     good = [t.loss for t in checks if math.isfinite(t.loss)]
     if checks:
         lost = f", and {len(checks) - len(good)} diverged" if len(good) < len(checks) else ""
@@ -219,7 +222,7 @@ def _recipe(run: Run) -> str:
     if recipe.interval is not None:
         facts[0] = (*facts[0][:2], f"{number(recipe.interval[0])} to {number(recipe.interval[1])}")
     if recipe.momentum is None:
-        facts.append(("Momentum", "–", "left as it is"))
+        facts.append(("Momentum", NONE, "left as it is"))
     elif isinstance(recipe.momentum, (int, float)):
         facts.append(("Momentum", number(float(recipe.momentum)), "constant"))
     else:
@@ -362,16 +365,20 @@ def _stages(run: Run) -> dict[str, str]:
 
 def _stage(run: Run, stage: str) -> str:
     mine = [t for t in run.trials if t.stage == stage]
-    if not mine:
+    alone = len(mine) == 1 and mine[0].sweep and run.curves  # shown as the range test already
+    if not mine or alone:
         return ""
     what = {"rate": "max_lr", "search": "max_lr", "length": "total_steps"}.get(stage, stage)
-    decision = next((d for d in _decisions(run) if d.get("what") == what), None)
-    words = str(decision.get("reason") or "") if decision is not None and stage != "search" else ""
+    decision = next((d for d in reversed(_decisions(run)) if d.get("what") == what), None)
+    words = (
+        str(decision.get("reason") or "") if decision is not None and stage not in ("rate", "search") else ""
+    )
     words = f"{words[:1].upper()}{words[1:].rstrip('.')}. " if words else ""
     diverged = sum(not math.isfinite(t.loss) for t in mine)
     counts = _count(len(mine), "trial") + (f", {diverged} diverged" if diverged else "")
     if stage == "check":
-        counts += ": loss " + ", ".join(number(t.loss) for t in mine)
+        ends = (f"{number(t.loss)} after {_value(t.job.get('steps'))} updates" for t in mine)
+        counts += f": loss {', '.join(ends)}"
     figures = (
         (_trials.outcomes(mine, stage, decision), ""),
         (_trials.sweeps(mine, stage), "xy"),
@@ -442,11 +449,11 @@ def _training(run: Run) -> str:
             look = Series(name, *history.column(metric), "both", _of(main), not main)
             metrics.setdefault(metric, []).append(look)
         last = {n: history.last(n) for n in (*history.metrics, "val_loss", "loss")}
-        cells = [_metric(n, v) if v is not None else "–" for n, v in last.items()]
+        cells = [_metric(n, v) if v is not None else NONE for n, v in last.items()]
         rows.append((["Run", "Updates", *map(_name, last)], [name, number(len(history.rows)), *cells]))
-    charts = [_losses("Training loss", losses, run)]
+    charts = [_losses("Training loss", losses)]
     if validation:
-        charts.append(_losses("Validation loss", validation, run))
+        charts.append(_losses("Validation loss", validation))
     for metric, series in metrics.items():
         ends = "; ".join(f"{s.name} ends at {_metric(metric, s.y[-1])}" for s in series)
         title = _name(metric).capitalize()
@@ -454,7 +461,7 @@ def _training(run: Run) -> str:
             Chart(title, f"{title} over the updates: {ends}.", "update", _name(metric), series, height=240)
         )
     head = max((h for h, _ in rows), key=len)
-    body = [cells + ["–"] * (len(head) - len(cells)) for _, cells in rows]
+    body = [cells + [NONE] * (len(head) - len(cells)) for _, cells in rows]
     table = _table(
         [escape(name[:1].upper() + name[1:]) for name in head], body, "Results", "r" + "n" * len(head)
     )
@@ -465,7 +472,7 @@ def _of(main: bool) -> str:
     return "accent" if main else "muted"
 
 
-def _losses(title: str, series: Sequence[Series], run: Run) -> Chart:
+def _losses(title: str, series: Sequence[Series]) -> Chart:
     ends = "; ".join(
         f"{s.name} from {number(float(s.y[0]))} to {number(float(s.y[-1]))}"
         for s in series
@@ -604,5 +611,6 @@ def _table(
     )
     return (
         f'<div class="table" tabindex="0" role="region" aria-label="{escape(name)}">'
-        f"<table{' data-sort' if sort else ''}><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>"
+        f"<table{' data-sort' if sort else ''}><thead><tr>{top}</tr></thead>"
+        f"<tbody>{lines}</tbody></table></div>"
     )

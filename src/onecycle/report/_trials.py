@@ -144,9 +144,12 @@ def courses(trials: Sequence[Trial], stage: str) -> Chart | None:
     series: list[Series] = []
     for i, (x, t) in enumerate(shown):
         name, shade = f"{label} {number(x)}" if x != math.inf else "diverged", ramp(i, len(shown))
+        if stage == "check":
+            name = f"{number(t.setting('steps'))} updates, {name}"
         if validated:
             look: Literal["line", "both"] = "line" if many else "both"
-            series.append(Series(name, *t.history("val"), look, shade, listed=not many))
+            step, loss = t.history("val")
+            series.append(Series(name, step, loss, look, shade, listed=not many))
         else:
             step, loss = t.history("loss")
             series.append(Series(name, step, loss, "thin", shade, role="raw", listed=False))

@@ -154,7 +154,8 @@ def _keras_decay(recipe: Recipe, decoupled: bool) -> str:
     # What Keras calls weight_decay is apart from the gradient, in every optimizer.
     if not recipe.weight_decay or decoupled:
         return ""
-    return f"# in each layer, for the weight decay: kernel_regularizer=keras.regularizers.L2({recipe.weight_decay / 2:.6g})\n"
+    regularizer = f"keras.regularizers.L2({recipe.weight_decay / 2:.6g})"
+    return f"# for the weight decay, in each layer: kernel_regularizer={regularizer}\n"
 
 
 def _optax(name: str, recipe: Recipe, decoupled: bool) -> str:
