@@ -364,24 +364,29 @@ def _stages(run: Run) -> dict[str, str]:
 
 
 def _stage(run: Run, stage: str) -> str:
-    mine = [t for t in run.trials if t.stage == stage]
-    alone = len(mine) == 1 and mine[0].sweep and run.curves  # shown as the range test already
-    if not mine or alone:
-        return ""
     what = {"rate": "max_lr", "search": "max_lr", "length": "total_steps"}.get(stage, stage)
-    decision = next((d for d in reversed(_decisions(run)) if d.get("what") == what), None)
-    words = (
-        str(decision.get("reason") or "") if decision is not None and stage not in ("rate", "search") else ""
-    )
+    if stage == "check" and not any(t.stage == "length" for t in run.trials):
+        what = "total_steps"
+    decision = next((d for d in reversed(_decisions(run)) if d.get("what") == what), {})
+    # A decision counts runs of other stages too, where they fit.
+    named = decision.get("trials") if stage != "search" else None
+    counted = {str(name).removesuffix(".json") for name in named} if isinstance(named, list) else set()
+    mine = [t for t in run.trials if t.stage == stage or t.name.removesuffix(".json") in counted]
+    alone = len(mine) == 1 and mine[0].sweep and run.curves  # shown as the range test already
+    if alone or not any(t.stage == stage for t in mine):
+        return ""
+    told = stage != "search" and not all(t.sweep for t in mine)
+    words = str(decision.get("reason") or "") if told else ""
     words = f"{words[:1].upper()}{words[1:].rstrip('.')}. " if words else ""
     diverged = sum(not math.isfinite(t.loss) for t in mine)
     counts = _count(len(mine), "trial") + (f", {diverged} diverged" if diverged else "")
     if stage == "check":
         ends = (f"{number(t.loss)} after {_value(t.job.get('steps'))} updates" for t in mine)
         counts += f": loss {', '.join(ends)}"
+    seen = stage == "rate" and run.curves and sum(t.sweep for t in mine) == 1
     figures = (
         (_trials.outcomes(mine, stage, decision), ""),
-        (_trials.sweeps(mine, stage), "xy"),
+        (None if seen else _trials.sweeps(mine, stage), "xy"),
         (_trials.courses(mine, stage), "y"),
     )
     return f"<p>{escape(words + counts)}.</p>" + "".join(
@@ -610,7 +615,7 @@ def _table(
         for row in rows
     )
     return (
-        f'<div class="table" tabindex="0" role="region" aria-label="{escape(name)}">'
+        f'<div class="table" tabindex="0" role="group" aria-label="{escape(name)}">'
         f"<table{' data-sort' if sort else ''}><thead><tr>{top}</tr></thead>"
         f"<tbody>{lines}</tbody></table></div>"
     )

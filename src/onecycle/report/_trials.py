@@ -24,6 +24,7 @@ VARIED = {
 }
 DRAWN = 24  # lines of one chart, at the most
 LISTED = 10  # names in its legend, at the most
+FAR = 8  # times the least loss, beyond which a logarithmic axis shows more
 
 
 def outcomes(trials: Sequence[Trial], stage: str, decision: Mapping[str, Any] | None) -> Chart | None:
@@ -56,10 +57,14 @@ def outcomes(trials: Sequence[Trial], stage: str, decision: Mapping[str, Any] | 
     # One run that ended badly would press all others into a line.
     top = min(high, middle + 4 * (middle - low)) if middle > low and len(ended) > 7 else high
     margin = 0.12 * (top - low) or 0.1 * (abs(low) or 1.0)
+    ylog = low > 0 and top > FAR * low
+    roof = top * 1.3 if ylog else top + margin
     lost = [place(x) for x, t in runs if not math.isfinite(t.loss)]
     if lost:
         series.append(
-            Series("diverged (drawn at the top)", lost, [top + 0.8 * margin] * len(lost), "dots", "danger")
+            Series(
+                "diverged (drawn at the top)", lost, [top + 0.8 * (roof - top)] * len(lost), "dots", "danger"
+            )
         )
     best_x, best = min(means.items(), key=lambda pair: pair[1])
     words = [
@@ -72,7 +77,7 @@ def outcomes(trials: Sequence[Trial], stage: str, decision: Mapping[str, Any] | 
     marks, bands = _chosen(decision, zero)
     return Chart(
         "Loss at the end of each run", ". ".join(words) + ".", label, "loss", series, bands, marks,
-        xlog=xlog, ylim=(low - margin, top + margin), zero=zero,
+        xlog=xlog, ylog=ylog, ylim=(low / 1.3 if ylog else low - margin, roof), zero=zero,
         xticks=[place(x) for x in values] if len(values) <= 8 else None, height=260,
     )  # fmt: skip
 
@@ -144,6 +149,9 @@ def courses(trials: Sequence[Trial], stage: str) -> Chart | None:
     series: list[Series] = []
     for i, (x, t) in enumerate(shown):
         name, shade = f"{label} {number(x)}" if x != math.inf else "diverged", ramp(i, len(shown))
+        pair = t.job.get("momentum")
+        if stage == "momentum" and isinstance(pair, list):
+            name = f"{label} {' to '.join(number(numeric(part)) for part in pair)}"
         if stage == "check":
             name = f"{number(t.setting('steps'))} updates, {name}"
         if validated:
@@ -154,6 +162,9 @@ def courses(trials: Sequence[Trial], stage: str) -> Chart | None:
             step, loss = t.history("loss")
             series.append(Series(name, step, loss, "thin", shade, role="raw", listed=False))
             series.append(Series(name, step, smoothed(loss), tone=shade, role="smooth", listed=not many))
+    inner = _inner([s.y for s in series])
+    lowest = min((float(np.nanmin(s.y)) for s in series if len(s.y) and np.isfinite(s.y).any()), default=0.0)
+    ylog = inner is not None and lowest > 0 and inner[1] > FAR * lowest
     what = "Validation loss" if validated else "Training loss"
     least = min((t.loss for _, t in runs), default=math.inf)
     words = f"{what} of {len(runs)} runs as they trained; the best ended at {number(least)}."
@@ -161,7 +172,7 @@ def courses(trials: Sequence[Trial], stage: str) -> Chart | None:
     note += f"; light to dark from {series[0].name} to {series[-1].name}" if many else ""
     return Chart(
         f"{what} as the runs went{note}", words, "update", what.lower(), series, height=260,
-        ylim=_inner([s.y for s in series]),
+        ylog=ylog, ylim=None if ylog else inner,
     )  # fmt: skip
 
 
