@@ -491,3 +491,41 @@ def policy_charts(policy: Policy) -> list[Chart]:
             )
         )  # fmt: skip
     return charts
+
+
+# In notebooks -------------------------------------------------------------------------------------------
+
+
+def drawn(charts: Sequence[Chart], words: str = "") -> str:
+    """Charts beside each other, with escaped words below: what a notebook shows."""
+    parts = "".join(
+        f'<div style="flex:1 1 {chart.width // 2}px;max-width:{chart.width}px">{chart.svg()}</div>'
+        for chart in charts
+    )
+    below = f"<div>{escape(words)}</div>" if words else ""
+    return f'<div style="display:flex;flex-wrap:wrap;gap:16px">{parts}</div>{below}'
+
+
+def curve_html(curve: Curve) -> str:
+    """A range test with its suggestion, or the reason why there is none."""
+    found = reading(curve)
+    words = str(found) if isinstance(found, Suggestion) else f"No suggestion: {found.reason}"
+    return drawn([curve_chart(curve, found)], words)
+
+
+def suggestion_html(found: Suggestion) -> str:
+    """The value, its interval, and why."""
+    name = "max_lr" if found.hyper == "lr" else found.hyper
+    return (
+        f"<div><b>{escape(name)} {number(found.value)}</b>, {number(found.low)} to {number(found.high)}, "
+        f"by rule {escape(found.rule)}</div><div>{escape(found.reason)}</div>"
+    )
+
+
+def table_html(rows: Iterable[tuple[str, str]]) -> str:
+    """Names and values."""
+    left = 'style="text-align:left"'
+    lines = "".join(
+        f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(value)}</td></tr>" for name, value in rows
+    )
+    return f"<table>{lines}</table>"

@@ -81,6 +81,11 @@ class Policy:
         """Values by hyper-parameter name after `step` completed updates, an int or an array >= 0."""
         return {name: schedule(step) for name, schedule in self._schedules}
 
+    def _repr_html_(self) -> str:
+        from onecycle._charts import drawn, policy_charts
+
+        return drawn(policy_charts(self))
+
     def plot(self, path: str | Path | None = None, *, ax: Axes | None = None) -> Axes:
         """Draw each schedule over the steps; returns the matplotlib Axes, and writes `path` if given."""
         from onecycle.plot import plot_policy

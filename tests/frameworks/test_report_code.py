@@ -37,6 +37,8 @@ def torch_names(batch: int) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*smaller than the logging interval")
+@pytest.mark.filterwarnings("ignore:.*`tensorboardX` has been removed")
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 def test_lightning(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lightning = pytest.importorskip("lightning.pytorch", reason="lightning is not installed")
@@ -66,6 +68,7 @@ def test_lightning(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     np.testing.assert_allclose(seen, rates)
 
 
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
 def test_transformers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     torch = pytest.importorskip("torch")

@@ -367,7 +367,7 @@ def _stage(run: Run, stage: str) -> str:
     what = {"rate": "max_lr", "search": "max_lr", "length": "total_steps"}.get(stage, stage)
     if stage == "check" and not any(t.stage == "length" for t in run.trials):
         what = "total_steps"
-    decision = next((d for d in reversed(_decisions(run)) if d.get("what") == what), {})
+    decision: Mapping[str, Any] = next((d for d in reversed(_decisions(run)) if d.get("what") == what), {})
     # A decision counts runs of other stages too, where they fit.
     named = decision.get("trials") if stage != "search" else None
     counted = {str(name).removesuffix(".json") for name in named} if isinstance(named, list) else set()
