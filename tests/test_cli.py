@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 
 import onecycle as oc
 from onecycle import cli
+from onecycle._train import History
 from test_tasks import TASK
 
 Run = Callable[..., tuple[int, str, str]]
@@ -49,7 +51,7 @@ def test_version(run: Run) -> None:
     assert run("--version") == (0, f"onecycle {oc.__version__}\n", "")
 
 
-COMMANDS = ["demo", "find", "train", "suggest", "schedule", "report", "tasks", "completion"]
+COMMANDS = ["demo", "find", "tune", "train", "suggest", "schedule", "report", "tasks", "completion"]
 
 
 @pytest.mark.parametrize("command", [[], *[[c] for c in COMMANDS], ["schedule", "one-cycle"]])
@@ -255,6 +257,20 @@ def test_suggest_reads_a_log(run: Run, log: Path, tmp_path: Path) -> None:
     status, out, _ = run(*arguments, "--rule", "steep")
     assert status == 0
     assert "by rule steep" in out
+
+
+def test_suggest_reads_for_a_use(run: Run, log: Path) -> None:
+    arguments = ("suggest", log, "--lr", "eta_zero", "--loss", "nll", "--use")
+    cycle = documents(run(*arguments, "cyclical", "--json")[1])
+    assert cycle["use"] == "cyclical"
+    assert 1e-4 < cycle["base_lr"] < 0.01 < cycle["max_lr"] < 0.5
+    assert "base_lr " in run(*arguments, "cyclical")[1]
+    constant = documents(run(*arguments, "constant", "--json")[1])
+    assert "base_lr" not in constant
+    assert run(*arguments, "constant")[1].startswith(f"lr {constant['max_lr']:.3g}  (from ")
+    status, _, err = run(*arguments, "constant", "--rule", "valley")
+    assert status == 2
+    assert "rule 'valley' does not tell uses apart" in err
 
 
 def test_suggest_says_which_columns_it_misses(run: Run, log: Path) -> None:
@@ -478,6 +494,103 @@ def test_a_run_is_not_resumed_as_another(run: Run, tmp_path: Path) -> None:
     status, _, err = run(*arguments, "--steps", 30, "--resume")
     assert status == 2
     assert "metrics.csv does not exist: train without --resume first" in err
+
+
+def test_options_go_to_the_task_and_stay_with_its_run(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "curved.py").write_text(
+        "from fakes import Quadratic\n\n"
+        "def build(seed, batch_size=1, weight_decay=0.0, curvature=1.0, name=None):\n"
+        "    assert name == 'flat out'\n"
+        "    return Quadratic(curvature)\n"
+    )
+    options = ("--option", "curvature=0.5", "--option", "name=flat out")
+    arguments = ("train", "curved.py", "--recipe", recipe(tmp_path, 0.05), "--steps", 12)
+    status, out, err = run(*arguments, *options, "--out", "t", "--checkpoint-every", 5, "--json")
+    assert (status, err) == (0, "")
+    assert documents(out)["loss"] == documents(run(*arguments, *options, "--json")[1])["loss"]
+    steep = run(*arguments, "--option", "curvature=2", "--option", "name=flat out", "--json")
+    assert documents(out)["loss"] != documents(steep[1])["loss"]
+    settings = json.loads((tmp_path / "t/run.json").read_text())["settings"]
+    assert settings["options"] == {"curvature": 0.5, "name": "flat out"}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [("augment", "'augment' is not NAME=VALUE"), ("batch_size=3", "batch_size is not an option of the task")],
+)
+def test_bad_options_are_named(run: Run, option: str, message: str) -> None:
+    status, _, err = run("find", "digits", "--option", option)
+    assert status == 2
+    assert message in err
+
+
+def test_a_run_goes_on_with_the_options_it_began_with(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "small.py").write_text(
+        "from onecycle.tasks import digits\n\n"
+        "def build(seed, batch_size=16, weight_decay=0.0, extra=0):\n"
+        "    return digits.build(seed, batch_size, weight_decay)\n"
+    )
+    arguments = ("train", "small.py", "--recipe", recipe(tmp_path, 0.05), "--steps", 10, "--out", "t")
+    assert run(*arguments, "--option", "extra=1")[0] == 0
+    status, _, err = run(*arguments, "--resume")
+    assert status == 2
+    assert "the run in t was begun with --option extra=1: go on with the same" in err
+    assert run(*arguments, "--option", "extra=1", "--resume")[0] == 0
+
+
+def test_tensorboard_that_is_not_installed_is_named(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    arguments = ("train", "digits", "--recipe", recipe(tmp_path, 0.05), "--steps", 3, "--tensorboard")
+    assert "need --out, the folder to write to" in run(*arguments)[2]
+    status, _, err = run(*arguments, "--out", "t")
+    assert status == 2
+    assert "--tensorboard needs tensorboard: pip install 'onecycle[tensorboard]'" in err
+
+
+def test_a_resumed_run_voids_the_events_past_its_checkpoint(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Any] = []
+    written: list[tuple[str, int]] = []
+
+    class SummaryWriter:  # tensorboard's, which need not be installed
+        def __init__(self, folder: Path, purge_step: int | None) -> None:
+            begun.append((folder, purge_step))
+
+        def add_scalar(self, name: str, _: float, step: int) -> None:
+            written.append((name, step))
+
+        def flush(self) -> None:
+            written.append(("flush", -1))
+
+    module = ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    arguments = ("train", "digits", "--recipe", recipe(tmp_path, 0.05), "--out", "t", "--tensorboard")
+    assert run(*arguments, "--steps", 5)[0] == 0
+    assert written[-1] == ("flush", -1)
+    assert {("loss", 4), ("accuracy", 4)} <= set(written)
+    assert run(*arguments, "--steps", 8, "--resume")[0] == 0
+    assert begun == [(Path("t/tensorboard"), None), (Path("t/tensorboard"), 5)]
+    assert ("loss", 7) in written
+
+
+@pytest.mark.filterwarnings("ignore")  # tensorboard's own
+def test_tensorboard_gets_what_the_metrics_file_gets(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = recipe(tmp_path, 0.05)
+    assert run("train", "digits", "--recipe", path, "--steps", 95, "--out", "t", "--tensorboard")[0] == 0
+    events = EventAccumulator(str(tmp_path / "t/tensorboard"))
+    events.Reload()
+    history = History.load(tmp_path / "t/metrics.csv")
+    for name in ("lr", "loss", "accuracy", "val_loss"):
+        steps, values = history.column(name)
+        assert [event.step for event in events.Scalars(name)] == steps
+        assert [event.value for event in events.Scalars(name)] == pytest.approx(values, rel=1e-5)
 
 
 def test_pilots_that_were_finished_are_kept(run: Run, tmp_path: Path) -> None:

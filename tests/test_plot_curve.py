@@ -28,6 +28,15 @@ def labels(ax: Any) -> Any:
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
+def test_what_the_rate_is_for_is_in_the_legend() -> None:
+    cycle, constant = Curve(X, LOSS).suggest(use="cyclical"), Curve(X, LOSS).suggest(use="constant")
+    ax: Any = plot_curve(Curve(X, LOSS), suggestion=cycle)
+    assert f"base_lr {cycle.base_lr:.3g}" in labels(ax)
+    base = next(line for line in ax.get_lines() if str(line.get_label()).startswith("base_lr"))
+    assert list(base.get_xdata()) == [cycle.base_lr] * 2
+    assert f"lr {constant.value:.3g}" in labels(plot_curve(Curve(X, LOSS), suggestion=constant))
+
+
 def test_a_curve_with_everything() -> None:
     curve = Curve(X, LOSS, val_loss=np.where(np.arange(200) % 10, math.nan, LOSS + 0.1))
     suggestion, seen = curve.suggest(), anchors(curve)

@@ -223,6 +223,18 @@ def test_many_steps_give_what_each_gives_alone(schedule: ClosedForm, steps: list
 
 
 @settings(deadline=None)
+@given(piecewises() | cycles(), st.integers(0, 70), st.integers(0, 40))
+@example(Piecewise((0.5, 3.25, 9), (1, 3, 2), ("cosine", "linear")), 0, 12)
+@example(Piecewise((0, 7, 7, 9), (1, 3, 2, 1e-9), ("cosine", "cosine", "exponential")), 0, 12)
+@example(Cycle(0.1, 0.7, 3.7, 2.3), 0, 40)
+@example(Piecewise((0, 3), (1, 2**60), ("linear",)), 0, 5)
+@example(linear(1, 3, 4), FAR, 3)
+@example(Cycle(0, 1, 3, 4), 2**53 - 2, 3)
+def test_a_series_has_the_bits_of_its_steps(schedule: ClosedForm, first: int, count: int) -> None:
+    assert schedule._series(first, count) == [schedule(step) for step in range(first, first + count)]
+
+
+@settings(deadline=None)
 @given(piecewises() | cycles(), st.integers(0, FAR))
 def test_values_stay_between_the_extremes(schedule: Piecewise | Cycle, step: int) -> None:
     ends = schedule.values if isinstance(schedule, Piecewise) else (schedule.start, schedule.peak)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
-from onecycle._suggest import RULES, Anchors, Suggestion, anchors, default_rule, read
+from onecycle._suggest import RULES, USES, Anchors, Suggestion, anchors, default_rule, read
 
 SMITH = Path(__file__).parents[2] / "shared" / "data" / "smith"
 NAN, INF = math.nan, math.inf
@@ -44,6 +44,8 @@ def test_anchors_of_a_known_curve() -> None:
     assert seen.noise == pytest.approx(0, abs=1e-3)
     assert seen.onset == pytest.approx(0.01 / 3, rel=0.05)
     assert seen.steepest == pytest.approx(0.01, rel=0.04)
+    # Nine tenths of the fall: 2 * (fall / x)^2 = a tenth of it plus what the floor is above 0.3.
+    assert seen.floor == pytest.approx(0.03, rel=0.05)
     assert seen.minimum == pytest.approx(0.448, rel=0.05)
     assert seen.divergence == pytest.approx(3, rel=0.05)
     assert seen.falling is False
@@ -213,6 +215,11 @@ def test_a_suggestion_is_in_order(low: float, value: Any, high: Any) -> None:
         Suggestion(value, low, high, "r", "s")
 
 
+def test_a_suggestion_in_words_says_what_it_is_for() -> None:
+    assert str(replace(GOOD, use="constant")).startswith("lr 0.32 (0.126 to 0.6), rule onecycle")
+    assert str(replace(GOOD, use="cyclical", base_lr=0.01)).startswith("base_lr 0.01, max_lr 0.32 (0.126")
+
+
 def test_ends_may_be_the_value() -> None:
     assert Suggestion(1, 1, 1, "r", "s").high == 1
 
@@ -220,10 +227,15 @@ def test_ends_may_be_the_value() -> None:
 def test_suggestion_json() -> None:
     assert json.loads(GOOD.to_json()) == {
         "format": "onecycle.suggestion", "version": 1, "value": 0.32, "low": 0.126, "high": 0.6,
-        "rule": "onecycle", "reason": "because of 3", "use": "one_cycle", "hyper": "lr",
+        "rule": "onecycle", "reason": "because of 3", "use": "one_cycle", "hyper": "lr", "base_lr": None,
     }  # fmt: skip
     assert Suggestion.from_json(GOOD.to_json()) == GOOD
     assert Suggestion.from_json(replace(GOOD, use="constant", hyper="momentum").to_json()).use == "constant"
+    cycle = replace(GOOD, use="cyclical", base_lr=0.01)
+    assert Suggestion.from_json(cycle.to_json()) == cycle
+    older = json.loads(GOOD.to_json())
+    del older["base_lr"]
+    assert Suggestion.from_json(json.dumps(older)) == GOOD
 
 
 @pytest.mark.parametrize(
@@ -235,6 +247,9 @@ def test_suggestion_json() -> None:
         ({"high": []}, '^here: the field "high" is of the wrong type'),
         ({"rule": 1}, '^here: the field "rule" is of the wrong type: 1'),
         ({"reason": 1}, '^here: the field "reason" is of the wrong type: 1'),
+        ({"base_lr": "1"}, '^here: the field "base_lr" is of the wrong type'),
+        ({"base_lr": 0.32}, r"^here: a suggestion needs 0 < base_lr < value, got base_lr=0\.32, value=0\.32"),
+        ({"base_lr": 0}, r"^here: a suggestion needs 0 < base_lr < value, got base_lr=0, "),
         ({"use": 1}, '^here: the field "use" is of the wrong type: 1'),
         ({"hyper": 1}, '^here: the field "hyper" is of the wrong type: 1'),
         ({"version": 2}, "^here: written in version 2 of onecycle.suggestion"),
@@ -258,8 +273,8 @@ def test_the_default_rule_is_a_share_of_the_rate_with_the_least_loss() -> None:
     assert (steepest, minimum) == (seen.steepest, seen.minimum)
     suggestion = curve.suggest()
     assert suggestion.value == pytest.approx(0.4 * minimum)
-    assert suggestion.low == pytest.approx(0.4 * minimum / 10**0.5)
-    assert suggestion.high == pytest.approx(0.4 * minimum * 10**0.6)
+    assert suggestion.low == pytest.approx(0.4 * minimum / 5)
+    assert suggestion.high == pytest.approx(0.4 * minimum * 5)
     assert (suggestion.rule, suggestion.use, suggestion.hyper) == ("onecycle", "one_cycle", "lr")
     assert suggestion.reason == (
         f"the loss falls from 2.3 to {seen.best:.3g}, fastest at {steepest:.3g}, is least at {minimum:.3g} "
@@ -278,13 +293,13 @@ def test_the_interval_ends_where_the_loss_has_diverged() -> None:
     assert minimum == pytest.approx(1, rel=0.02)
     suggestion = curve.suggest()
     assert suggestion.value == pytest.approx(0.4 * minimum)
-    assert suggestion.high == seen.divergence < 0.4 * minimum * 10**0.6
+    assert suggestion.high == seen.divergence < 0.4 * minimum * 5
 
 
 def test_without_a_divergence_the_interval_has_its_full_reach() -> None:
     curve = Curve(X, bowl(rise=11))
     suggestion = curve.suggest()
-    assert suggestion.high == pytest.approx(suggestion.value * 10**0.6)
+    assert suggestion.high == pytest.approx(suggestion.value * 5)
     assert "and never diverges; 1cycle" in suggestion.reason
     with pytest.raises(
         Inconclusive, match="the loss never diverged, so rule 'divergence/4' has nothing to read: sweep"
@@ -292,11 +307,100 @@ def test_without_a_divergence_the_interval_has_its_full_reach() -> None:
         curve.suggest("divergence/4")
 
 
+def test_a_cycle_goes_from_where_the_loss_begins_to_fall_to_where_it_flattens() -> None:
+    curve = Curve(X, bowl())
+    seen = anchors(curve)
+    cycle = curve.suggest(use="cyclical")
+    assert (cycle.base_lr, cycle.value, cycle.use) == (seen.onset, seen.floor, "cyclical")
+    assert cycle.base_lr == pytest.approx(0.01 / 3, rel=0.05)
+    assert cycle.max_lr == pytest.approx(0.03, rel=0.05)
+    assert cycle.reason.endswith("the maximum is where it flattens, the base where it begins to fall")
+    assert curve.suggest().base_lr is None
+
+
+def test_a_fall_under_way_gives_a_base_of_a_fourth_of_the_maximum() -> None:
+    late = np.geomspace(0.02, 10, 300)
+    cycle = Curve(late, bowl(late)).suggest(use="cyclical")
+    assert anchors(Curve(late, bowl(late))).onset is None
+    assert cycle.base_lr == pytest.approx(cycle.value / 4)
+    assert cycle.reason.endswith("the base a 4th of that, as it does not begin to fall below")
+
+
+def test_a_fall_that_flattens_late_gives_a_maximum_no_higher_than_for_1cycle() -> None:
+    # Steep from 0.3 on, and diverging at once.
+    curve = Curve(X, np.where(X < 1, 2 - (X / 1) ** 2, X**4), settings={"trial": {"steps_per_epoch": 70}})
+    seen = anchors(curve)
+    cycle = curve.suggest(use="cyclical")
+    assert seen.floor is not None
+    assert cycle.value < seen.floor
+    assert cycle.value == pytest.approx(curve.suggest().value)
+    assert ", times 0.46 for going over the data 10 times, before it flattens, the base " in cycle.reason
+
+
+def test_a_constant_rate_is_below_the_peak_of_1cycle() -> None:
+    curve = Curve(X, bowl())
+    constant = curve.suggest(use="constant")
+    assert constant.value == pytest.approx(0.6 * curve.suggest().value)
+    assert (constant.use, constant.base_lr) == ("constant", None)
+    assert constant.reason.endswith(
+        "of the rate with the least loss, times 0.6 for a rate that does not fall"
+    )
+    # Momentum stays what it was in the test, whatever it was; passes over the data count as for 1cycle.
+    facts = {"optimizer": "SGD", "momentum": 0.0}
+    assert Curve(X, bowl(), settings={"trial": facts}).suggest(use="constant").value == pytest.approx(
+        0.6 * MIDDLE
+    )
+    passes = 700 / 70
+    small = Curve(X, bowl(), settings={"trial": {"steps_per_epoch": 70}}).suggest(use="constant")
+    assert small.value == pytest.approx(constant.value * passes ** (-1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("hyper", "rule", "use", "message"),
+    [
+        ("lr", None, "linear", "^use must be one of one_cycle, cyclical, constant, got 'linear'$"),
+        (
+            "lr",
+            "valley",
+            "constant",
+            "^rule 'valley' does not tell uses apart, got use='constant': leave out",
+        ),
+        ("momentum", None, "cyclical", "^use is of learning rates, got 'cyclical' for a sweep of momentum"),
+    ],
+)
+def test_a_use_that_cannot_be_read_is_named(hyper: str, rule: Any, use: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Curve(X, bowl(), hyper=hyper).suggest(rule, use=use)
+
+
+@settings(max_examples=40, deadline=None)
+@given(curve=curves)
+def test_each_use_gives_a_suggestion_or_a_refusal(curve: Any) -> None:
+    for use in USES:
+        with contextlib.suppress(Inconclusive):
+            found = Curve(*curve).suggest(use=use)
+            assert found.use == use
+            assert found.low <= found.value <= found.high
+
+
 def trained(**facts: Any) -> Suggestion:
     return Curve(X, bowl(), settings={"trial": facts}).suggest()
 
 
-PLAIN = 0.4 * (anchors(Curve(X, bowl())).minimum or 0.0)
+SEEN = anchors(Curve(X, bowl()))
+PLAIN = 0.4 * (SEEN.minimum or 0.0)
+MIDDLE = 0.25 * math.sqrt((SEEN.minimum or 0.0) * (SEEN.divergence or 0.0))
+
+
+def test_with_sgd_the_middle_of_least_loss_and_divergence_is_read() -> None:
+    suggestion = trained(optimizer="SGD")
+    assert suggestion.value == pytest.approx(MIDDLE)
+    assert suggestion.reason.endswith(
+        "has diverged at 2.89; 1cycle does best at about 0.25 of the middle of both"
+    )
+    flat = Curve(X, bowl(rise=11), settings={"trial": {"optimizer": "SGD"}})
+    assert anchors(flat).divergence is None
+    assert flat.suggest().value == pytest.approx(0.4 * (anchors(flat).minimum or 0.0))
 
 
 @pytest.mark.parametrize(
@@ -319,12 +423,10 @@ def test_momentum_that_1cycle_switches_on_asks_for_a_lower_rate(
     optimizer: str, momentum: Any, factor: float
 ) -> None:
     suggestion = trained(optimizer=optimizer, momentum=momentum)
-    assert suggestion.value == pytest.approx(PLAIN * factor)
+    assert suggestion.value == pytest.approx((MIDDLE if optimizer == "SGD" else PLAIN) * factor)
     assert ("for a momentum that was" in suggestion.reason) == (factor < 1)
     if momentum == 0 and factor < 1:
-        assert suggestion.reason.endswith(
-            "of the rate with the least loss, times 0.53 for a momentum that was 0 and becomes 0.85"
-        )
+        assert suggestion.reason.endswith(", times 0.53 for a momentum that was 0 and becomes 0.85")
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,8 @@ def test_a_module_in_the_present_folder(task_file: Path, monkeypatch: pytest.Mon
     [
         (
             "nope",
-            r"^task 'nope' is not known: use one of digits, path\.py, path\.py:function or "
-            r"package\.module:function$",
+            r"^task 'nope' is not known: use one of digits, cifar10-resnet56, .*, path\.py, "
+            r"path\.py:function or package\.module:function$",
         ),
         ("{}:absent", r"^task .*:absent has no function 'absent'; its functions: .*build, other"),
         ("{}:number", r"has no function 'number'"),
@@ -126,7 +126,18 @@ def test_a_builder_that_takes_no_batch_size_is_named(task_file: Path) -> None:
         resolve(f"{task_file}:other").trial(0, batch_size=4)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+def test_options_are_arguments_of_the_builder(task_file: Path) -> None:
+    task = resolve(str(task_file))
+    assert task.having({}) is task
+    small = task.having({"batch_size": 5})
+    assert small.epochs == 7
+    assert small.trial(0).size == 5
+    with pytest.raises(ValueError, match=r"raised TypeError: .* unexpected keyword argument 'colour'"):
+        task.having({"colour": "red"}).trial(0)
+
+
+# Those on CIFAR-10 are too large to be run as they are: test_cifar10.py.
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if not name.startswith("cifar10")])
 def test_built_in_tasks_are_the_same_for_a_seed(name: str) -> None:
     task = resolve(name)
     assert isinstance(task, Task)

@@ -147,3 +147,28 @@ def test_nothing_is_evaluated_where_that_is_not_wanted() -> None:
     assert trial.evaluated == []
     assert history.last("val_loss") is None
     assert len(history.rows) == 25
+
+
+def test_checkpoints_come_between_evaluations_with_every_loss_read() -> None:
+    kept: list[tuple[str, int, float]] = []
+
+    def note(what: str) -> Any:
+        return lambda record: kept.append((what, len(record.rows), record.rows[-1]["loss"]))
+
+    history = oc.train(
+        Quadratic(val=True),
+        oc.one_cycle(0.5, 12),
+        evaluate_every=6,
+        after_evaluation=note("evaluated"),
+        checkpoint_every=4,
+        checkpoint=note("kept"),
+    )
+    assert [(what, rows) for what, rows, _ in kept] == [
+        ("kept", 4),
+        ("evaluated", 6),
+        ("kept", 8),
+        ("evaluated", 12),
+    ]
+    assert [loss for *_, loss in kept] == [history.rows[rows - 1]["loss"] for _, rows, _ in kept]
+    with pytest.raises(ValueError, match="checkpoint_every must be a whole number >= 1, got 0"):
+        oc.train(Quadratic(), oc.one_cycle(0.5, 4), checkpoint_every=0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import onecycle
 from onecycle import Trial
 from onecycle._trial import preserved
 
@@ -209,3 +212,40 @@ def test_it_works_in_a_thread_that_may_set_no_handler() -> None:
         thread.join()
     assert [trial.count for trial in trials] == [3, 3]
     assert len(errors) == 1
+
+
+def test_an_interrupt_at_any_line() -> None:
+    """One comes before each line, and each return, of what puts a trial back, and of what that rests on."""
+
+    def swept(at: int) -> tuple[Counter, int, BaseException | None]:
+        trial, passed = Counter(), 0
+
+        def line(_: FrameType, event: str, __: object) -> Any:
+            nonlocal passed
+            passed += event != "exception"
+            if passed == at and event != "exception":
+                sys.settrace(None)
+                interrupt()
+            return line
+
+        def call(frame: FrameType, *_: object) -> Any:
+            ours = frame.f_code.co_filename in (onecycle._trial.__file__, contextlib.__file__)
+            return line if ours and frame.f_code is not sweep.__code__ else None
+
+        tracing = sys.gettrace()
+        try:
+            sys.settrace(call)
+            sweep(trial)
+        except BaseException as error:  # noqa: BLE001 - which one it is, is tested
+            return trial, passed, error
+        finally:
+            sys.settrace(tracing)
+        return trial, passed, None
+
+    _, total, _ = swept(0)
+    assert total > 20
+    for at in range(1, total + 1):
+        trial, _, ended = swept(at)
+        # While the error is held, not when the generators that it refers to are closed.
+        assert (trial.count, type(ended)) == (3, KeyboardInterrupt), f"{at} of {total}"
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

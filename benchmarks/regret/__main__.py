@@ -8,11 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.regret import oracle, sweeps
+from benchmarks.regret import find, oracle, others, peers, sweeps
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.tasks import SPLITS, TASKS, Task, select
+from onecycle._suggest import USES
 
 RATES = 18  # that the oracle tries for a task, as a rule
+SEEDS = {"sweeps": sweeps.SEEDS, "find": sweeps.SEEDS, "peers": 5, "others": 3}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,12 +23,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in {
         "tasks": "list the tasks and measure what a run of each takes on one core",
-        "oracle": "train the tasks at a grid of maximum rates",
+        "oracle": "train the tasks at a grid of rates",
         "sweeps": "record range tests of the tasks",
+        "find": "record what find_lr suggests",
+        "peers": "record what other tools suggest, as installed packages",
+        "others": "train the tasks with optimizers and fixed rates that look for nothing",
     }.items():
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="some tasks only")
         command.add_argument("--split", choices=SPLITS, help="one half only")
+        if name == "oracle":
+            command.add_argument("--use", choices=USES, default="one_cycle", help="how the rate is used")
+        if name in SEEDS:
+            command.add_argument("--seeds", type=int, default=SEEDS[name], help="runs of each kind")
+        if name == "find":
+            command.add_argument("--budget", type=float, default=find.BUDGET, help="share of the length")
         if name != "tasks":
             command.add_argument("--workers", type=int, default=2, help="processes of one thread each")
             command.add_argument(
@@ -40,9 +51,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument(
         "--loss", choices=("val_loss", "train_loss"), default="val_loss", help="what the regret is of"
     )
+    command.add_argument("--use", choices=USES, default="one_cycle", help="what the rates are for")
+    command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    for name, text in {
+        "search": "what random search and Optuna's TPE reach by the oracle's grid, beside this library",
+        "calibration": "how often intervals hold the best rate, against how often they claim to",
+    }.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--split", choices=SPLITS, default="dev", help="the half (default: dev)")
+        command.add_argument("--figure", type=Path, help="where the figure goes; default: with the results")
+        command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    text = "how the default rule's constants for SGD do on dev, with one task left out at a time"
+    command = commands.add_parser("choose", help=text, description=text)
     command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
     options = parser.parse_args(arguments)
     try:
+        if options.command == "choose":
+            from benchmarks.regret import choose
+
+            print(choose.report(options.results))
+            return 0
+        if options.command in ("search", "calibration"):
+            from benchmarks.regret import calibration, search
+
+            judge = {"search": search.report, "calibration": calibration.report}[options.command]
+            print(judge(options.split, results=options.results, figure=options.figure))
+            return 0
         if options.command == "report":
             from benchmarks.regret.report import report
 
@@ -52,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     options.rules,
                     repeats=options.repeats,
                     loss=options.loss,
+                    use=options.use,
                     results=options.results,
                 )
             )
@@ -59,10 +94,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tasks = select(options.tasks, options.split)
         if options.command == "tasks":
             _list(tasks)
-        elif options.command == "oracle":
-            oracle.record(tasks, workers=options.workers, results=options.results)
+            return 0
+        how = {"workers": options.workers, "results": options.results}
+        if options.command == "oracle":
+            oracle.record(tasks, use=options.use, **how)
+        elif options.command == "sweeps":
+            sweeps.record(tasks, seeds=options.seeds, **how)
+        elif options.command == "find":
+            find.record(tasks, budget=options.budget, seeds=options.seeds, **how)
+        elif options.command == "peers":
+            peers.record(tasks, seeds=options.seeds, **how)
         else:
-            sweeps.record(tasks, workers=options.workers, results=options.results)
+            others.record(tasks, seeds=options.seeds, **how)
     except (FileNotFoundError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

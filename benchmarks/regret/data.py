@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = "ONECYCLE_DATA"
@@ -139,6 +140,15 @@ def colour_images(count: int) -> Data:
 
 
 @cache
+def colours_of_grey(count: int) -> Data:
+    """CIFAR-10 at half its size: the colours [3, 16, 16] in 0 to 1 from their mean [1, 16, 16]."""
+    x, _ = _colour()
+    x = functional.avg_pool2d(x, 2)
+    grey = (x.mean(1, keepdim=True) - 0.47) / 0.25
+    return Data((grey[:count], x[:count]), (grey[-1000:], x[-1000:]))
+
+
+@cache
 def centre_pixels(count: int) -> Data:
     """The green value of a pixel of CIFAR-10 from the 24 pixels around it, one place an image."""
     x, _ = _colour()
@@ -175,6 +185,14 @@ def digits() -> Data:
     loaded = load_digits()
     inputs = torch.from_numpy(loaded.data.astype(np.float32)) / 8 - 1
     return _split(inputs, torch.from_numpy(loaded.target.astype(np.int64)), 0.3)
+
+
+@cache
+def digit_pixels() -> Data:
+    """The digits as rows of 64 pixels in 0 to 1, which are their own targets."""
+    (x, _), (x_val, _) = digits()
+    x, x_val = (x + 1) / 2, (x_val + 1) / 2
+    return Data((x, x), (x_val, x_val))
 
 
 @cache

@@ -115,6 +115,14 @@ class Oracle:
         """Likewise of many rates."""
         return np.maximum(self._at(rates, self._relative().mean(1)), 0.0)  # rounding
 
+    def lost(self, loss: float, diverged: bool = False) -> float:
+        """What one run that ended with this loss lost against the best; below 0 where it is better."""
+        if diverged:
+            return DIVERGED - 1
+        with np.errstate(over="ignore"):
+            ratio = float(np.exp(loss - self.best)) if self.signed else loss / self.best
+        return min(ratio, DIVERGED) - 1
+
     def normalised(self, rate: float) -> float:
         """Share of what training can bring that is missed at `rate`."""
         gain = self.trivial - self.best

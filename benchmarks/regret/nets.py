@@ -70,6 +70,17 @@ def residual_cnn(channels: int, width: int) -> nn.Sequential:
     )
 
 
+def image_to_image(width: int, outputs: int) -> nn.Sequential:
+    """Three convolutions from a grey image to one of `outputs` channels, of the same size."""
+    return nn.Sequential(
+        nn.Conv2d(1, width, 5, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, outputs, 3, padding=1),
+    )
+
+
 def conv_autoencoder(width: int) -> nn.Sequential:
     """Rows of 784 pixels through 16 numbers and back, by convolutions."""
     return nn.Sequential(

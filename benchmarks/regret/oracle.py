@@ -1,4 +1,7 @@
-"""The oracle: each task trained with 1cycle at a dense grid of maximum rates, from three seeds or more.
+"""The oracle: each task trained at a dense grid of rates, from three seeds or more.
+
+The rates are the maxima of 1cycle; with another use, those of a cyclical
+policy, or a rate that holds throughout.
 
 Rates are whole quarters of a decade. First half decades from 1e-5 to 10, and further where the best lies
 at an edge; then quarters of a decade within one decade of the best, until the best stays where it is.
@@ -13,12 +16,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import onecycle as oc
 from benchmarks.regret import files, jobs
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.jobs import Job, Row
 from benchmarks.regret.tasks import Task, select
+from onecycle._suggest import Use
 from onecycle._train import History
 
 COARSE = range(-20, 5, 2)  # quarters of a decade: 1e-5 to 10
@@ -39,13 +44,13 @@ class _Watched(History):
         return len(recent) == 20 and statistics.fmean(recent) - first > HOPELESS * abs(first)
 
 
-def run(name: str, quarter: int, seed: int) -> Row:
+def run(name: str, quarter: int, seed: int, use: Use = "one_cycle") -> Row:
     """One full training; what it ended with."""
     task = select([name])[0]
     rate = 10 ** (quarter / 4)
     trial = task.build(seed)
     begin = time.process_time()
-    history = oc.train(trial, task.policy(rate), history=_Watched(), progress=False)
+    history = oc.train(trial, task.policy(rate, use), history=_Watched(), progress=False)
     seconds = time.process_time() - begin
     losses = [row["loss"] for row in history.rows]
     val_loss = history.last("val_loss")
@@ -65,10 +70,17 @@ def run(name: str, quarter: int, seed: int) -> Row:
     }
 
 
-def record(tasks: Sequence[Task], *, workers: int = 2, results: Path = RESULTS) -> None:
+def load(task: Task, results: Path = RESULTS, use: Use = "one_cycle") -> dict[str, Any]:
+    """What has been recorded of a task."""
+    return files.read(_path(task, results, use), _kind(use), task)
+
+
+def record(
+    tasks: Sequence[Task], *, workers: int = 2, results: Path = RESULTS, use: Use = "one_cycle"
+) -> None:
     """Train all that is missing, and keep each run as soon as it is done."""
-    paths = {task.name: results / "oracle" / f"{task.name}.json" for task in tasks}
-    documents = {task.name: files.read(paths[task.name], "oracle", task) for task in tasks}
+    paths = {task.name: _path(task, results, use) for task in tasks}
+    documents = {task.name: load(task, results, use) for task in tasks}
     by_name = {task.name: task for task in tasks}
     waiting: dict[str, int] = defaultdict(int)
     for task in tasks:
@@ -79,7 +91,7 @@ def record(tasks: Sequence[Task], *, workers: int = 2, results: Path = RESULTS) 
     def more(name: str) -> list[Job]:
         task = by_name[name]
         found = [
-            Job(run, (name, quarter, seed), name, task.total_steps)
+            Job(run, (name, quarter, seed, use), name, task.total_steps)
             for quarter, seed in missing(documents[name]["rows"], task.seeds)
         ]
         waiting[name] += len(found)
@@ -94,6 +106,14 @@ def record(tasks: Sequence[Task], *, workers: int = 2, results: Path = RESULTS) 
         return more(job.task) if waiting[job.task] == 0 else ()
 
     jobs.spread([job for name in by_name for job in more(name)], workers, finish)
+
+
+def _kind(use: Use) -> str:
+    return "oracle" if use == "one_cycle" else f"oracle-{use}"
+
+
+def _path(task: Task, results: Path, use: Use) -> Path:
+    return results / _kind(use) / f"{task.name}.json"
 
 
 def missing(rows: Sequence[Row], seeds: int) -> list[tuple[int, int]]:

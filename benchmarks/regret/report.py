@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.regret import files
+from benchmarks.regret import files, find, others, records
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.measure import summary
-from benchmarks.regret.rules import DEFAULT, Case, Reading, judge, load, named, spread
+from benchmarks.regret.rules import (
+    DEFAULT,
+    Case,
+    Reading,
+    Rule,
+    installed,
+    judge,
+    load,
+    named,
+    searched,
+    spread,
+)
 from benchmarks.regret.tasks import Split, select
-from onecycle._suggest import RULES
+from onecycle._suggest import RULES, Use
 
 Readings = Mapping[str, Mapping[str, Sequence[Reading]]]  # by rule, by task
 CLOSE = 0.15  # decades, a standard deviation that a user does not mind
@@ -24,6 +37,7 @@ def report(
     *,
     repeats: int = 1,
     loss: str = "val_loss",
+    use: Use = "one_cycle",
     results: Path = RESULTS,
 ) -> str:
     """Judge rules on one half, write JSON and a figure, and return the tables.
@@ -33,20 +47,31 @@ def report(
         names: rules of `Curve.suggest`; empty: the default and all others.
         repeats: sweeps that are read together.
         loss: "val_loss" or "train_loss", whichever the regret is of.
+        use: what the rates are for; other than "one_cycle", only the default rule is judged, beside what it
+            suggests for 1cycle.
         results: where oracle and sweeps lie, and the report goes.
     """
     tasks = select(split=split)
-    found = {task.name: load(task, loss=loss, results=results) for task in tasks}
+    found = {task.name: load(task, loss=loss, results=results, use=use) for task in tasks}
     cases = [case for case in found.values() if case is not None]
     absent = [name for name, case in found.items() if case is None]
     still = f"oracle or sweeps not complete: {', '.join(absent)}"
     if not cases:
         raise FileNotFoundError(f"{still}; run `python -m benchmarks.regret oracle` and `… sweeps` first")
-    chosen = list(names) or [DEFAULT, *RULES]
-    readings = {name: {c.task.name: judge(named(name), c, repeats) for c in cases} for name in chosen}
+    chosen: dict[str, Rule] = {name: named(name) for name in names or [DEFAULT, *RULES]}
+    if use != "one_cycle":
+        chosen = {DEFAULT: named(DEFAULT, use), "as for 1cycle": named(DEFAULT)}
+    readings = {
+        name: {case.task.name: judge(rule, case, repeats) for case in cases} for name, rule in chosen.items()
+    }
+    if not names and repeats == 1 and use == "one_cycle":
+        readings |= _stored(cases, results)
     rows = {name: _row(by_task) for name, by_task in readings.items()}
     stem = (
-        f"report-{split}" + ("" if loss == "val_loss" else "-train") + (f"-{repeats}" if repeats > 1 else "")
+        f"report-{split}"
+        + ("" if loss == "val_loss" else "-train")
+        + (f"-{repeats}" if repeats > 1 else "")
+        + ("" if use == "one_cycle" else f"-{use}")
     )
     document = {
         "format": "onecycle.regret.report",
@@ -54,6 +79,7 @@ def report(
         "split": split,
         "loss": loss,
         "repeats": repeats,
+        "use": use,
         "made_with": [files.made_with()],
         "rules": rows,
         "rows": [
@@ -71,10 +97,25 @@ def report(
         f"{split} half: {len(cases)} tasks, {sum(len(c.curves) for c in cases)} sweeps, "
         f"{repeats} read together; regret of the final {what} loss",
         _table(rows),
-        _oracle_table(cases, readings[chosen[0]], chosen[0]),
+        _oracle_table(cases, *next((by_task, name) for name, by_task in readings.items())),
+        *([_others_table(cases, readings[DEFAULT], results)] if use == "one_cycle" and not names else []),
         *([still] if absent else []),
     ]
     return "\n\n".join(parts)
+
+
+def _stored(cases: Sequence[Case], results: Path) -> dict[str, dict[str, list[Reading]]]:
+    """What `find_lr` and the installed tools suggested, where that is stored for every task."""
+    by_rule: dict[str, dict[str, list[Reading]]] = defaultdict(dict)
+    for case in cases:
+        by_rule[f"find_lr({find.BUDGET:g})"][case.task.name] = searched(case, find.BUDGET, results)
+        for rule, readings in installed(case, results).items():
+            by_rule[rule][case.task.name] = readings
+    return {
+        rule: by_task
+        for rule, by_task in by_rule.items()
+        if len(by_task) == len(cases) and all(by_task.values())
+    }
 
 
 def _row(by_task: Mapping[str, Sequence[Reading]]) -> dict[str, float]:
@@ -88,7 +129,13 @@ def _row(by_task: Mapping[str, Sequence[Reading]]) -> dict[str, float]:
         "refused": sum(reading.refused is not None for reading in every),
         "spread": statistics.median(spreads),
         "close": statistics.fmean(value <= CLOSE for value in spreads),
+        "cost": statistics.fmean(reading.cost for reading in every),
+        "held": _share([reading.held for reading in every if reading.held is not None]),
     }
+
+
+def _share(held: Sequence[bool]) -> float:
+    return statistics.fmean(held) if held else math.nan
 
 
 def _task_row(task: str, readings: Sequence[Reading]) -> dict[str, Any]:
@@ -103,12 +150,13 @@ def _task_row(task: str, readings: Sequence[Reading]) -> dict[str, Any]:
 
 def _table(rows: Mapping[str, Mapping[str, float]]) -> str:
     head = (
-        f"{'rule':16}{'mean':>8}{'median':>8}{'worst':>8}{'<= 5 %':>8}{'normal.':>9}{'diverged':>10}"
-        f"{'refused':>9}{'sd/decades':>12}{'sd <= 0.15':>12}"
+        f"{'rule':28}{'mean':>8}{'median':>8}{'worst':>8}{'<= 5 %':>8}{'normal.':>9}{'diverged':>10}"
+        f"{'refused':>9}{'sd/decades':>12}{'sd <= 0.15':>12}{'cost':>7}{'held':>7}"
     )
     lines = [
-        f"{name:16}{r['mean']:8.3f}{r['median']:8.3f}{r['worst']:8.2f}{r['within_5_percent']:8.0%}"
+        f"{name:28}{r['mean']:8.3f}{r['median']:8.3f}{r['worst']:8.2f}{r['within_5_percent']:8.0%}"
         f"{r['normalised']:9.3f}{r['diverged']:10.0f}{r['refused']:9.0f}{r['spread']:12.2f}{r['close']:12.0%}"
+        f"{r['cost']:7.0%}" + ("" if math.isnan(r["held"]) else f"{r['held']:7.0%}")
         for name, r in sorted(rows.items(), key=lambda item: item[1]["mean"])
     ]
     return "\n".join([head, *lines])
@@ -129,4 +177,34 @@ def _oracle_table(cases: Sequence[Case], by_task: Mapping[str, Sequence[Reading]
             f"{statistics.fmean(reading.regret for reading in by_task[name]):26.3f}"
             + ("" if oracle.trains else "  trains at no rate")
         )
+    return "\n".join([head, *lines])
+
+
+def _others_table(cases: Sequence[Case], ours: Mapping[str, Sequence[Reading]], results: Path) -> str:
+    """Other ways to train, where they have been run: how they end, against the oracle's best of the task."""
+    ends: dict[str, dict[str, list[float]]] = defaultdict(dict)
+    for case in cases:
+        for row in records.load(others.KIND, case.task, results):
+            one = ends[row["way"]].setdefault(case.task.name, [])
+            one.append(case.oracle.lost(row["val_loss"], row["diverged"]))
+    if not ends:
+        return "other ways to train: none recorded, run `python -m benchmarks.regret others`"
+    both = set.intersection(*(set(by_task) for by_task in ends.values()))
+    table: dict[str, list[float]] = {
+        "default rule, 1cycle": [statistics.fmean(r.regret for r in ours[task]) for task in sorted(both)]
+    }
+    usual = {case.task.name: case.oracle.regret(case.task.usual_lr) for case in cases}
+    table["usual rate, 1cycle"] = [usual[task] for task in sorted(both)]
+    table |= {way: [statistics.fmean(by_task[t]) for t in sorted(both)] for way, by_task in ends.items()}
+    head = (
+        f"final validation loss over the oracle's best, minus one, on {len(both)} tasks (means over seeds)\n"
+        f"{'way':28}{'mean':>8}{'median':>8}{'worst':>8}{'<= 5 %':>8}{'beats ours':>12}"
+    )
+    first = next(iter(table.values()))
+    lines = [
+        f"{way:28}{statistics.fmean(v):8.3f}{statistics.median(v):8.3f}{max(v):8.2f}"
+        f"{statistics.fmean(x <= 0.05 for x in v):8.0%}"
+        f"{sum(a < b for a, b in zip(v, first, strict=True)):12d}"
+        for way, v in sorted(table.items(), key=lambda item: statistics.fmean(item[1]))
+    ]
     return "\n".join([head, *lines])

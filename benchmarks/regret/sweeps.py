@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import onecycle as oc
-from benchmarks.regret import files, jobs
+from benchmarks.regret import files, records
 from benchmarks.regret.files import RESULTS
-from benchmarks.regret.jobs import Job, Row
+from benchmarks.regret.jobs import Row
 from benchmarks.regret.tasks import Task, select
 
 SEEDS = 20
@@ -37,30 +37,18 @@ def run(name: str, seed: int) -> Row:
 
 def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, results: Path = RESULTS) -> None:
     """Sweep all that is missing, and keep each curve as soon as it is there."""
-    paths = {task.name: results / "curves" / f"{task.name}.json" for task in tasks}
-    documents = {task.name: files.read(paths[task.name], "curves", task) for task in tasks}
-
-    def finish(job: Job, row: Row) -> Iterable[Job]:
-        document = documents[job.task]
-        document["rows"].append({key: value for key, value in row.items() if key != "said"})
-        document["rows"].sort(key=lambda row: row["seed"])
-        files.write(paths[job.task], document)
-        return ()
-
-    done = {name: {row["seed"] for row in document["rows"]} for name, document in documents.items()}
-    jobs.spread(
-        [
-            Job(run, (name, seed), name, STEPS)
-            for name in documents
-            for seed in range(seeds)
-            if seed not in done[name]
-        ],
-        workers,
-        finish,
+    records.record(
+        "curves",
+        ["seed"],
+        tasks,
+        run,
+        lambda _: [(seed,) for seed in range(seeds)],
+        workers=workers,
+        results=results,
+        steps=lambda _: STEPS,
     )
 
 
 def load(task: Task, results: Path = RESULTS) -> list[oc.Curve]:
     """The curves of a task that have been recorded, by seed."""
-    document = files.read(results / "curves" / f"{task.name}.json", "curves", task)
-    return [oc.Curve.from_json(json.dumps(row["curve"])) for row in document["rows"]]
+    return [oc.Curve.from_json(json.dumps(row["curve"])) for row in records.load("curves", task, results)]

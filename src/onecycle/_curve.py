@@ -20,7 +20,7 @@ from onecycle._smooth import smooth
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from onecycle._suggest import Suggestion
+    from onecycle._suggest import Suggestion, Use
 
 Ints = npt.NDArray[np.int64]
 StrPath = str | os.PathLike[str]
@@ -159,19 +159,21 @@ class Curve:
         smoothed = smooth(self, width)
         return smoothed.value, smoothed.loss
 
-    def suggest(self, rule: str | None = None) -> Suggestion:
+    def suggest(self, rule: str | None = None, *, use: Use = "one_cycle") -> Suggestion:
         """Read a value off the curve.
 
         Args:
             rule: a name in `onecycle._suggest.RULES`, other tools' rules included; None: the default.
+            use: what the rate is for: the peak of 1cycle, the maximum of a cyclical policy (with its base
+                as `base_lr`), or a constant rate. Only the default rule tells them apart.
 
         Raises:
             Inconclusive: the curve does not tell; the reason says what it lacks.
-            ValueError: no rule of that name.
+            ValueError: no rule of that name, no such use, or one that the rule does not know.
         """
         from onecycle._suggest import suggest
 
-        return suggest(self, rule)
+        return suggest(self, rule, use)
 
     def plot(self, path: StrPath | None = None, *, ax: Axes | None = None) -> Axes:
         """Draw loss over value with the suggestion, or with the reason why there is none.

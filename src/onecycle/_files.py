@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}")
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def write_file(path: str | os.PathLike[str], data: str | bytes) -> None:
     """Write text (UTF-8) or bytes so that readers see the old file or the new one, never a part.
 
-    The data go to a temporary name in the same folder, which is flushed to the disk and renamed.
+    Raises:
+        OSError: the folder is missing or cannot be written; nothing is left behind.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    write_by(lambda temporary: temporary.write_bytes(content), path)
+
+
+def write_by(write: Callable[[Path], object], path: str | os.PathLike[str]) -> None:
+    """Have `write` fill a file of a temporary name beside `path`, which is flushed and takes its place.
 
     Raises:
         OSError: the folder is missing or cannot be written; nothing is left behind.
@@ -24,15 +34,21 @@ def write_file(path: str | os.PathLike[str], data: str | bytes) -> None:
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        with temporary.open("xb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
+        write(temporary)
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
     except FileNotFoundError:
         raise FileNotFoundError(f"{target}: no folder {target.parent}; create it first") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed had begun to write, in `folder` and the folders in it."""
+    for path in (*folder.glob(".*"), *folder.glob("*/.*")):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def read_text(path: str | os.PathLike[str]) -> str:

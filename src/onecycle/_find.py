@@ -100,6 +100,8 @@ def search(
     on_pilot: Callable[[tuple[Pilot, ...]], None] | None = None,
 ) -> Finding:
     """`find_lr` with its evidence, which `on_curve` and `on_pilot` are given as soon as it is there."""
+    if not isinstance(trial, Trial):
+        raise TypeError(f"trial must be a Trial, such as onecycle.torch.Trial, got {type(trial).__name__}")
     total_steps, budget = _whole("total_steps", total_steps), _real("budget", budget)
     if objective not in (None, "train", "val"):
         raise ValueError(f"objective must be 'train', 'val' or None, got {objective!r}")

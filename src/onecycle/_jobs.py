@@ -195,8 +195,8 @@ class Ledger:
         self, jobs: Iterable[Job], engine: Engine, task: Task, told: Callable[[Job, Result], None]
     ) -> Iterator[tuple[Job, Result]]:
         """Do what is not done yet, and give each job with its result, in the order asked for."""
-        wanted = list(dict.fromkeys(jobs))
-        missing = [job for job in wanted if job not in self]
+        wanted = list(jobs)
+        missing = list({job.key: job for job in reversed(wanted) if job not in self}.values())[::-1]
         for job, result in engine.run(task, missing):
             self.add(job, result)
             told(job, result)

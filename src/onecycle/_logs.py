@@ -171,7 +171,9 @@ def _numbers(record: Mapping[str, Any], decimal: str, source: str) -> Row:
         numbers = [(name, _number(cell, decimal)) for name, cell in record.items()]
     except OverflowError:
         name = next(name for name, cell in record.items() if isinstance(cell, int) and abs(cell) > _MOST)
-        raise ValueError(f"{source}: {name!r} holds a number that is too large for a float") from None
+        raise ValueError(
+            f"{source}: {name!r:.{_LONG}} holds a number that is too large for a float"
+        ) from None
     return {name: number for name, number in numbers if number is not None}
 
 
@@ -230,13 +232,13 @@ def read_log(
     points = [row for row in _joined(picked) if row["loss"] is not None and row["value"] is not None]
     if not points:
         raise ValueError(
-            f"{source}: no row has both {column['value']!r} and {column['loss']!r}"
+            f"{source}: no row has both {column['value']!r:.{_LONG}} and {column['loss']!r:.{_LONG}}"
             + ("" if column["step"] else "; a step column would join rows that have one of them")
         )
     for point in points:
         if not 0 <= point["value"] < math.inf:
             raise ValueError(
-                f"{source}: row {point['row']}: {column['value']!r} is {point['value']:g}; "
+                f"{source}: row {point['row']}: {column['value']!r:.{_LONG}} is {point['value']:g}; "
                 f"every {hyper} must be finite and at least 0: leave that row out"
             )
     result: dict[str, Any] = {role: [point[role] for point in points] for role in column}
@@ -249,6 +251,7 @@ def read_log(
     return result
 
 
+_MANY, _LONG = 20, 40  # columns, and characters of each, that a message lists
 _SPOKEN = {"lr": "rate", "weight_decay": "weight decay"}
 _BLANK: Row = dict.fromkeys(("value", "loss", "val_loss", "step", "seed", "noise", "row"))
 
@@ -281,4 +284,5 @@ def _joined(rows: Sequence[Row]) -> list[Row]:
 
 
 def _listed(columns: Sequence[str]) -> str:
-    return "the columns " + ", ".join(repr(column) for column in columns)
+    more = f" and {len(columns) - _MANY} more" if len(columns) > _MANY else ""
+    return "the columns " + ", ".join(f"{column!r:.{_LONG}}" for column in columns[:_MANY]) + more

@@ -65,8 +65,8 @@ class Policy:
             schedule = getattr(self, name)
             if schedule is not None and not callable(schedule):
                 raise TypeError(
-                    f"{name} must be a schedule, a callable from step to value, got {schedule!r}: "
-                    f"for a fixed value use constant({schedule!r})"
+                    f"{name} must be a schedule, a callable from step to value, got {brief(schedule)}: "
+                    f"for a fixed value use constant({brief(schedule)})"
                 )
         schedules = [(name, getattr(self, name)) for name in HYPERS if getattr(self, name) is not None]
         if not schedules:
@@ -85,6 +85,16 @@ class Policy:
         from onecycle._charts import drawn, policy_charts
 
         return drawn(policy_charts(self))
+
+    def _series(self, first: int, count: int) -> dict[str, list[float]] | None:
+        """Values at `count` steps from `first` on, to the last bit those of as many calls.
+
+        None where a function of the user's is part of it: that is asked as training comes to a step.
+        """
+        for _, schedule in self._schedules:
+            if type(schedule) not in (Piecewise, Cycle) or callable(getattr(schedule, "mode", None)):
+                return None
+        return {name: schedule._series(first, count) for name, schedule in self._schedules}  # type: ignore[attr-defined]
 
     def plot(self, path: str | Path | None = None, *, ax: Axes | None = None) -> Axes:
         """Draw each schedule over the steps; returns the matplotlib Axes, and writes `path` if given."""
@@ -458,6 +468,8 @@ def _whole(name: str, value: SupportsIndex, least: int = 1) -> int:
         number = least - 1
     if number < least or isinstance(value, bool):
         raise ValueError(f"{name} must be a whole number >= {least}, got {brief(value)}")
+    if number >= 2**63:
+        raise ValueError(f"{name} must be a whole number below 2**63, got {brief(value)}")
     return number
 
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 from onecycle._files import write_file
@@ -99,22 +99,25 @@ class Recipe:
             document = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise FileNotFoundError(f"recipe {path} does not exist") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path} is no TOML: {error}") from error
+        except RecursionError:
+            raise ValueError(f"{path} is no recipe: nested too deep") from None
+        except ValueError as error:  # no UTF-8, no TOML, or a number of thousands of digits
+            raise ValueError(f"{path} is no TOML: {error!s:.200}") from error
         if document.pop("format", None) != "onecycle.recipe":
             raise ValueError(f'{path} is no recipe: its format is not "onecycle.recipe"')
         if (version := document.pop("version", None)) != 1:
-            raise ValueError(f"{path} is of version {version!r}: upgrade onecycle to read it")
+            raise ValueError(f"{path} is of version {brief(version)}: upgrade onecycle to read it")
         known = {f.name for f in dataclasses.fields(cls)}
         if unknown := set(document) - known:
             raise ValueError(
-                f"{path} has unknown {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}"
+                f"{path} has unknown {', '.join(map(_named, sorted(unknown)[:9]))}; "
+                f"known are {', '.join(sorted(known))}"
             )
         if not _is_number(document.get("max_lr")):
-            raise ValueError(f"{path} must have max_lr, a number, got {document.get('max_lr')!r}")
+            raise ValueError(f"{path} must have max_lr, a number, got {brief(document.get('max_lr'))}")
         for name, kinds in _KINDS.items():
             if name in document and not isinstance(document[name], kinds):
-                raise ValueError(f"{path} has {name} = {document[name]!r}, which is of the wrong type")
+                raise ValueError(f"{path} has {name} = {brief(document[name])}, which is of the wrong type")
         if document.get("momentum") == UNTOUCHED:
             document["momentum"] = None
         for name in ("interval", "momentum"):
@@ -123,7 +126,7 @@ class Recipe:
         try:
             return cls(**document)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{path}: {error!s:.200}") from error
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -146,8 +149,14 @@ def _words(value: Any) -> str:
     return value if isinstance(value, str) else number(value)
 
 
+def _named(key: str) -> str:
+    return key if key.isidentifier() and len(key) < 40 else f"{key!r:.40}"
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max  # a whole number may be too large to ask whether it is finite
 
 
 def _without_none(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
-from onecycle._files import encode, write_file
+from onecycle._files import encode, remove_unfinished, write_file
 from onecycle._range_test import versions
 from onecycle._recipe import Recipe
 
@@ -50,6 +50,7 @@ class RunDir:
         }
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(path)
             if not keep and (path / "run.json").is_file():
                 for pattern in RESULTS:
                     for old in path.glob(pattern):

@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
+from itertools import chain, pairwise
 from numbers import Integral, Real
 from reprlib import repr as brief
 from typing import Any, ClassVar, Literal, Protocol, overload
@@ -23,6 +24,7 @@ Shape = Literal["linear", "cosine", "exponential"]
 Mode = Literal["triangular", "triangular2", "exp_range"]
 SHAPES: tuple[Shape, ...] = ("linear", "cosine", "exponential")
 MODES: tuple[Mode, ...] = ("triangular", "triangular2", "exp_range")
+_EXACT = 2**53  # below it NumPy's floats hold whole numbers as Python's own do
 
 
 class Schedule(Protocol):
@@ -66,6 +68,10 @@ class ClosedForm(ABC):
     @abstractmethod
     def _many(self, steps: Array) -> Array: ...
 
+    def _series(self, first: int, count: int) -> list[float]:
+        """Values at `count` steps from `first` on, to the last bit those of as many calls."""
+        return [self._one(step) for step in range(first, first + count)]
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready description that `from_dict` turns back into an equal schedule."""
@@ -87,7 +93,8 @@ class ClosedForm(ABC):
         try:
             return kinds[kind](**fields)
         except TypeError as error:
-            raise ValueError(f"this is no {kind} schedule: {error}") from error
+            reason = " ".join(str(error).split())[:200]  # it names the field, whatever that may hold
+            raise ValueError(f"this is no {kind} schedule: {reason}") from error
 
     def to_json(self) -> str:
         """One JSON document that `from_json` turns back into an equal schedule."""
@@ -181,6 +188,27 @@ class Piecewise(ClosedForm):
                 out[inside] = _between(self.values[i - 1], self.values[i], part, shape, np)
         return out
 
+    def _series(self, first: int, count: int) -> list[float]:
+        """Values at `count` steps from `first` on, to the last bit those of as many calls."""
+        end = first + count
+        if end > _EXACT or not all(abs(number) < _EXACT for number in (*self.steps, *self.values)):
+            return super()._series(first, count)
+        out: list[float] = []
+        while (at := first + len(out)) < end:
+            if at >= self.steps[-1]:
+                return out + [float(self.values[-1])] * (end - at)
+            place = bisect_right(self.steps, at)
+            until = min(end, math.ceil(self.steps[place]))
+            start, length, a, b, shape = self._pieces[place]
+            if shape == "linear":
+                out += (a + (b - a) * ((np.arange(at, until) - start) / length)).tolist()
+            elif shape == "cosine":
+                rise, fall = _cosine_shares(at, until, start, length)
+                out += (a * fall + b * rise).tolist()
+            else:
+                out += [self._one(step) for step in range(at, until)]
+        return out
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready description that `from_dict` turns back into an equal schedule."""
         return {
@@ -255,6 +283,14 @@ class Cycle(ClosedForm):
         out: Array = self.start + (self.peak - self.start) * height * scale(steps, cycle + 1)
         return out
 
+    def _series(self, first: int, count: int) -> list[float]:
+        """Values at `count` steps from `first` on, to the last bit those of as many calls."""
+        numbers = (first + count, self.start, self.peak, self.up, self.down, self.last or 0)
+        if self.mode == "triangular" and all(abs(number) < _EXACT for number in numbers):
+            values: list[float] = self._many(np.arange(first, first + count, dtype=np.float64)).tolist()
+            return values
+        return super()._series(first, count)
+
     def _scale(self, step: Any, cycle: Any) -> Any:
         if callable(self.mode):
             return self.mode(step if self.per == "step" else int(cycle))
@@ -320,15 +356,39 @@ def read_json(text: str) -> Any:
 def _between(a: float, b: float, part: Any, shape: Shape, lib: Any) -> Any:
     """From `a` at part 0 to `b` at part 1, with the sine and cosine of `lib`."""
     if shape == "cosine":
-        # Squares rather than (1 + cos) / 2: no cancellation where one end is tiny.
-        angle = part * (math.pi / 2)
-        return a * lib.cos(angle) ** 2 + b * lib.sin(angle) ** 2
+        angle, early = part * (math.pi / 2), part < 0.5
+        if lib is np:
+            rise, fall = _shares(early, np.where(early, np.sin(angle), np.cos(angle)))
+            return a * fall + b * rise
+        wave = math.sin(angle) if early else math.cos(angle)
+        square = wave * wave
+        return a * (1 - square) + b * square if early else a * square + b * (1 - square)
     if shape == "exponential":
         a, b = float(a), float(b)
         ratio = b / a
         # Where the ratio overflows or loses digits, the logarithms do not.
         return a * ratio**part if 1e-300 < ratio < 1e300 else a ** (1 - part) * b**part
     return a + (b - a) * part
+
+
+def _shares(early: Any, wave: Array) -> tuple[Array, Array]:
+    """How much of a cosine piece's end and of its start there is, from the sine early on, else the cosine.
+
+    Squares rather than (1 + cos) / 2: no cancellation where one end is tiny. `wave ** 2` would be rounded
+    in each library's own way.
+    """
+    square = wave * wave
+    return np.where(early, square, 1 - square), np.where(early, 1 - square, square)
+
+
+@lru_cache(maxsize=1)  # rate and momentum have their pieces in common
+def _cosine_shares(first: int, end: int, start: float, length: float) -> tuple[Array, Array]:
+    """`_shares` at each step of a stretch; by `math`, as NumPy's waves may differ in the last bit."""
+    part = (np.arange(first, end) - start) / length
+    early = part < 0.5
+    angles, turn = (part * (math.pi / 2)).tolist(), int(early.sum())
+    waves = chain(map(math.sin, angles[:turn]), map(math.cos, angles[turn:]))
+    return _shares(early, np.fromiter(waves, np.float64, end - first))
 
 
 def _number(name: str, value: object) -> float:

@@ -9,22 +9,28 @@ from typing import Any, Literal
 
 import numpy as np
 
+from onecycle import _beyond as beyond
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._find import TOO_HIGH, _vertex
 from onecycle._jobs import Job, Ledger, Momentum, Result
+from onecycle._lengths import fit, outlook
 from onecycle._suggest import _HEAVY_BALL as HEAVY_BALL
 from onecycle._suggest import Suggestion, edge
 from onecycle.engines import Engine
 from onecycle.tasks import Task
 
-Stage = Literal["rate", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
+Stage = Literal["rate", "noise", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
 SWEEP = 100  # updates of a range test
+SHOWS = 0.1  # share of the training from which a run shows how it will go on
 SHORTEST = 40  # updates under which a pilot tells nothing
 LONGEST = 0.125  # share of the training that a pilot takes at most
-PILOTS = 14  # that a budget has to last for
+PILOTS = 15  # that a budget has to last for
 APART = 10**0.5  # of two rates that are tried
 TIE = 0.02  # losses nearer than this share of the better one are as good
+MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
+CHEAP = 0.1  # share of the budget that range tests at several decays may take
+WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
 CYCLED: Momentum = (0.95, 0.85)
 PEAK = 0.85  # momentum where the rate is highest
 DECOUPLED = ("AdamW", "NAdamW", "Lion", "Muon")  # decay apart from the gradient
@@ -139,16 +145,38 @@ class Search:
     spent: float = 0.0
     curves: dict[str, Curve] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
+    tie: float = TIE
+    _start: float = math.inf  # the loss that the range test began at
+    _counted: set[str] = field(default_factory=set)  # keys of the jobs paid for
+    _seeds: tuple[str, ...] = ()  # names of the runs that the tie is from
 
     def recipe(self) -> Found:
-        """Settle one thing after the other, each with those before it."""
+        """Settle one thing after the other, each with those before it; then look beyond, if there is room."""
+        whole = self.budget
+        if whole <= beyond.FROM:
+            return self._by_short_runs()
+        self.budget = beyond.FIRST
+        try:
+            found = self._by_short_runs()
+        finally:
+            self.budget = whole
+        return beyond.beyond(self, found)
+
+    def _by_short_runs(self) -> Found:
         setting, read = self._rate()
+        self._measure_noise(setting)
         setting = self._batch_size(setting)
-        setting, interval = self._around(setting, read)
+        setting, (low, high) = self._around(setting, read)
         setting = self._weight_decay(setting)
         setting = self._momentum(setting)
         setting, steps = self._check(setting)
+        interval = (setting.max_lr * low, setting.max_lr * high)
         return Found(setting, interval, steps, tuple(self.decisions))
+
+    @property
+    def usual_decay(self) -> float:
+        """What a search begins at where the task has none."""
+        return 0.01 if self.facts.optimizer in DECOUPLED else 1e-4
 
     # Running ----------------------------------------------------------------------------------------
 
@@ -159,17 +187,22 @@ class Search:
         shortest = SHORTEST / self.facts.total_steps
         return min(max((self.budget - sweep) / PILOTS, shortest), max(LONGEST, shortest))
 
-    def _room(self, share: float) -> int:
+    def room(self, share: float) -> int:
         """How many runs of that share are left in the budget."""
         return int((self.budget - self.spent) / share + 1e-9)
 
-    def _jobs(self, stage: Stage, settings: Sequence[Setting], share: float, seed: int = 0) -> list[Job]:
+    def steps(self, setting: Setting, share: float) -> int:
+        """Updates in which a setting sees that share of the training's samples."""
+        whole = self.facts.samples / (setting.batch_size or self.facts.batch_size)
+        return max(int(share * whole + 1e-6) if share < 1 else round(whole), 1)
+
+    def jobs(self, stage: Stage, settings: Sequence[Setting], share: float, seed: int = 0) -> list[Job]:
         return [
             Job(
                 stage,
                 "run",
                 self.seed + seed,
-                max(round(share * self.facts.samples / (each.batch_size or self.facts.batch_size)), 1),
+                self.steps(each, share),
                 each.batch_size,
                 each.weight_decay,
                 each.max_lr,
@@ -178,13 +211,13 @@ class Search:
             for each in settings
         ]
 
-    def _do(self, jobs: Sequence[Job]) -> list[Result]:
+    def do(self, jobs: Sequence[Job]) -> list[Result]:
         """Results of jobs, whose cost is counted once."""
         known = self._counted
         for job in jobs:
             if job.key not in known:
                 known.add(job.key)
-                self.spent += job.steps * (job.batch_size or self.facts.batch_size) / self.facts.samples
+                self.spent += self.cost(job)
 
         def told(job: Job, result: Result) -> None:
             self.tell(
@@ -195,17 +228,43 @@ class Search:
 
         return [result for _, result in self.ledger.complete(jobs, self.engine, self.task, told)]
 
-    _counted: set[str] = field(default_factory=set)
+    def fitting(self, jobs: Sequence[Job], reserve: float = 0.0) -> int:
+        """How many of the jobs, from the first on, the budget allows for beside a reserve."""
+        left = self.budget - self.spent - reserve + 1e-9
+        for i, job in enumerate(jobs):
+            left -= self.cost(job)
+            if left < 0:
+                return i
+        return len(jobs)
+
+    def cost(self, job: Job) -> float:
+        """In full trainings, of updates or of samples, whichever is more."""
+        size = job.batch_size or self.facts.batch_size
+        return job.steps / self.facts.total_steps * max(size / self.facts.batch_size, 1)
+
+    def _affordable(self, setting: Setting) -> float:
+        """The share of the samples that a pilot of this batch size sees, to cost what others do."""
+        return self.share * min((setting.batch_size or self.facts.batch_size) / self.facts.batch_size, 1)
 
     def _pilots(
         self, stage: Stage, settings: Sequence[Setting], share: float | None = None
     ) -> tuple[list[Result], tuple[str, ...]]:
-        jobs = self._jobs(stage, settings, self.share if share is None else share)
-        results = self._do(jobs)
+        jobs = self.jobs(stage, settings, self._affordable(settings[0]) if share is None else share)
+        results = self.do(jobs)
         return results, tuple(self.ledger.names[job.key] for job in jobs)
 
     def _decide(self, what: str, value: Any, reason: str, trials: Sequence[str] = (), **ends: float) -> None:
         self.decisions.append(Decision(what, value, reason, trials=tuple(trials), **ends))
+
+    def _measure_noise(self, setting: Setting) -> None:
+        """From now on losses tie that are no further apart than those of two seeds."""
+        if self.room(self.share) < 5:
+            return
+        jobs = [job for seed in (0, 1) for job in self.jobs("noise", [setting], self.share, seed)]
+        one, two = self.do(jobs)
+        self._seeds = tuple(self.ledger.names[job.key] for job in jobs)
+        if math.isfinite(one.loss) and math.isfinite(two.loss):
+            self.tie = max(TIE, min(abs(one.loss - two.loss) / _scale(one, two, self._start), MOST))
 
     # Choices ----------------------------------------------------------------------------------------
 
@@ -214,7 +273,7 @@ class Search:
         facts = self.facts
         steps = max(min(SWEEP, int(self.budget * facts.total_steps)), 10)
         job = Job("rate", "sweep", self.seed, steps, None, facts.weight_decay)
-        (result,) = self._do([job])
+        (result,) = self.do([job])
         if result.error is not None:
             raise ValueError(f"task {self.task.name} failed in a range test: {result.error}")
         self.curves["lr"] = curve = result.read_curve()
@@ -224,7 +283,7 @@ class Search:
         try:
             read = curve.suggest()
         except Inconclusive as refusal:
-            rises, room = edge(curve), min(self._room(self.share), 4)
+            rises, room = edge(curve), min(self.room(self.share), 4)
             if rises is None or room < 2:
                 raise Inconclusive(
                     f"{refusal.reason}; a larger budget would allow for pilots" if rises else refusal.reason
@@ -246,30 +305,25 @@ class Search:
         if not facts.tunes_batch_size:
             self._decide("batch_size", facts.batch_size, "the task fixes it")
             return setting
-        if self._room(share) < 3:
+        if self.room(share) < 4:
             self._decide("batch_size", facts.batch_size, "the task's own: the budget does not allow for more")
             return replace(setting, batch_size=facts.batch_size)
         own = replace(setting, batch_size=facts.batch_size)
-        tried = [own, *(self._resized(own, factor) for factor in (0.5, 2))]
-        results, names = self._pilots("batch_size", tried)
+        tried = [own, self._resized(own, 0.5), self._resized(own, 2)]
+        results, names = self._pilots("batch_size", tried, share)
         self._refuse_if_failed(results[0])
-        best = min(range(3), key=lambda i: results[i].loss)
-        if best and self._better(results[best], results[0]):
-            # One more step the same way for as long as it helps.
-            while self._room(share) > 5 and (tried[-1].batch_size or 0) > 1:
-                factor = 0.5 if (tried[best].batch_size or 0) < facts.batch_size else 2
-                further = self._resized(tried[best], factor)
-                if further.batch_size == tried[best].batch_size:
-                    break
-                (result,), name = self._pilots("batch_size", [further])
-                tried, results, names = [*tried, further], [*results, result], names + name
-                if not self._better(result, results[best]):
-                    break
-                best = len(tried) - 1
-        elif not self._better(results[0], results[2], tie=TIE / 2):
-            best = 2  # as good with fewer updates
-        else:
-            best = 0
+        best = 0
+        if self._better(results[1], min(results[0], results[2], key=lambda r: r.loss), WORTH):
+            best = 1
+        elif results[2].loss <= results[0].loss:
+            best = 2
+        if best and self.room(share) > 8:
+            tried.append(self._resized(tried[best], 0.5 if best == 1 else 2))
+            further, name = self._pilots("batch_size", tried[3:], share)
+            results, names = results + further, names + name
+            # A short run gains more by more updates than a whole one: a second step has to gain much.
+            if self._better(results[3], results[best], 4 * WORTH):
+                best = 3
         table = ", ".join(
             f"{each.batch_size}: {_told(result)}" for each, result in zip(tried, results, strict=True)
         )
@@ -277,8 +331,9 @@ class Search:
         self._decide(
             "batch_size",
             tried[best].batch_size,
-            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}{rate}",
-            names,
+            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}; "
+            f"two seeds differ by {self.tie:.0%} or less{rate}",
+            tuple(dict.fromkeys(self._seeds + names)),
         )
         return tried[best]
 
@@ -288,24 +343,24 @@ class Search:
         return replace(setting, batch_size=size, max_lr=setting.max_lr * math.sqrt(size / setting.batch_size))
 
     def _around(self, setting: Setting, read: Suggestion) -> tuple[Setting, tuple[float, float]]:
-        """Pilots half a decade around the rate: the middle of what was read and what does best."""
-        move = setting.max_lr / read.value
-        low, high = read.low * move, read.high * move
-        if self._room(self.share) < 3 or read.rule == "pilots":
+        """Pilots half a decade around the rate: the middle of what was read and what does best.
+
+        With it come the ends of its interval, as factors to it.
+        """
+        low, high = read.low / read.value, read.high / read.value
+        if self.room(self.share) < 3 or read.rule == "pilots":
             return setting, (low, high)
         rates = [setting.max_lr * APART, setting.max_lr, setting.max_lr / APART]
         results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
         self._refuse_if_none_trains(results)
-        tried, best = _best_rate(rates, results)
-        value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
+        tried, table = _best_rate(rates, results)
+        value = setting.max_lr
         # Where the runs say nothing against what was read, that stands.
-        if results[1].loss < math.inf and not self._better(min(results, key=lambda r: r.loss), results[1]):
-            value = setting.max_lr
-        shift = value / setting.max_lr
-        low, high = low * shift, max(value, high * min(shift, 1))
-        self._decide(
-            "max_lr", value, f"{best}, where {setting.max_lr:.2g} had been read", names, low=low, high=high
-        )
+        if self._better(min(results, key=lambda r: r.loss), results[1]):
+            value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
+            high = max(1.0, high * min(setting.max_lr / value, 1))
+        ends = {"low": low * value, "high": high * value}
+        self._decide("max_lr", value, f"{table}, where {setting.max_lr:.2g} had been read", names, **ends)
         return replace(setting, max_lr=value), (low, high)
 
     def _weight_decay(self, setting: Setting) -> Setting:
@@ -314,18 +369,25 @@ class Search:
         if not facts.tunes_weight_decay or own is None:
             self._decide("weight_decay", own, "the task fixes it")
             return setting
-        room = self._room(self.share) - 1
+        room = self.room(self.share) - 1
         if room < 2:
             self._decide("weight_decay", own, "the task's own: the budget does not allow for more")
             return setting
-        base = own or (0.01 if facts.optimizer in DECOUPLED else 1e-4)
+        base = own or self.usual_decay
         ladder = [own, base * 10, base / 10, 0.0] if own else [0.0, base, base * 10, base / 10]
+        ladder, swept, curves = self._that_keep_the_rate(setting, ladder)
         tried = [replace(setting, weight_decay=decay) for decay in ladder[: min(room + 1, 4)]]
         results, names = self._pilots("weight_decay", tried)
         self._refuse_if_failed(results[0])
-        value = _largest_as_good([each.weight_decay or 0.0 for each in tried], results)
+        value = self._largest_as_good([each.weight_decay or 0.0 for each in tried], results)
+        if value > 0 and self.room(self.share) >= 4:
+            # Half a decade further, as the paper bisects the exponent.
+            tried.append(replace(setting, weight_decay=value * APART))
+            further, name = self._pilots("weight_decay", tried[-1:])
+            results, names = results + further, names + name
+            value = self._largest_as_good([each.weight_decay or 0.0 for each in tried], results)
         table = ", ".join(
-            f"{each.weight_decay:g}: {_told(result)}"
+            f"{each.weight_decay:.2g}: {_told(result)}"
             for each, result in sorted(
                 zip(tried, results, strict=True), key=lambda pair: pair[0].weight_decay or 0.0
             )
@@ -333,11 +395,31 @@ class Search:
         self._decide(
             "weight_decay",
             value,
-            f"the largest that ends within {TIE:.0%} of the lowest loss; by decay: {table}"
+            f"the largest that ends within {self.tie:.0%} of the lowest loss; by decay: {table}"
+            + swept
             + self._time_scale(setting, value),
-            names,
+            (*curves, *names),
         )
         return replace(setting, weight_decay=value)
+
+    def _that_keep_the_rate(
+        self, setting: Setting, decays: list[float]
+    ) -> tuple[list[float], str, tuple[str, ...]]:
+        """Range tests at each decay, where they cost little: those go that lower the highest rate."""
+        facts = self.facts
+        if SWEEP * len(decays) > CHEAP * self.budget * facts.total_steps:
+            return decays, "", ()
+        jobs = [Job("weight_decay", "sweep", self.seed, SWEEP, setting.batch_size, each) for each in decays]
+        ends = []
+        for decay, result in zip(decays, self.do(jobs), strict=True):
+            self._refuse_if_failed(result)
+            curve = result.read_curve()
+            self.curves[f"weight-decay-{decay:g}"] = curve
+            ends.append(edge(curve) or math.inf)
+        kept = [decay for decay, end in zip(decays, ends, strict=True) if end >= ends[0] / APART]
+        gone = ", ".join(f"{decay:.2g}" for decay in decays if decay not in kept)
+        said = f"; in range tests {gone} lowered the highest rate" if gone else ""
+        return kept, said, tuple(self.ledger.names[job.key] for job in jobs)
 
     def _time_scale(self, setting: Setting, decay: float) -> str:
         """In epochs: after how long the decay has made 1/e of a weight (Wang and Aitchison 2024)."""
@@ -355,7 +437,7 @@ class Search:
         if not self.facts.has_momentum:
             self._decide("momentum", setting.momentum, "the optimizer has none: the range has no effect")
             return setting
-        room = self._room(self.share) - 1
+        room = self.room(self.share) - 1
         if room < 2:
             reason = "cycled, the paper's choice: the budget does not allow for comparing"
             self._decide("momentum", setting.momentum, reason)
@@ -379,41 +461,57 @@ class Search:
 
     def _check(self, setting: Setting) -> tuple[Setting, int]:
         """A longer run with all of it; the length is cut where what was longer ended worse."""
-        size = setting.batch_size or self.facts.batch_size
-        full = max(round(self.facts.samples / size), 1)
-        share = min(self.budget - self.spent, 1.0)
-        if share < 1.5 * self.share:
+        full = self.steps(setting, 1.0)
+        pilot = self._affordable(setting)
+        shorter = self.jobs("check", [setting], pilot)
+        left = self.budget - self.spent - sum(self.cost(j) for j in shorter if j.key not in self._counted)
+        share = min(left * pilot / self.share, 1.0)
+        if share < max(2 * pilot, SHOWS):
             self._decide("total_steps", full, "as asked for: the budget does not allow for a longer run")
             return setting, full
-        (short, long), names = self._lengths(setting, share)
+        jobs = [*shorter, *self.jobs("check", [setting], share)]
+        short, long = self.do(jobs)
+        names = tuple(self.ledger.names[job.key] for job in jobs)
+        self._refuse_if_failed(long)
         if long.diverged:
             lower = replace(setting, max_lr=setting.max_lr / APART)
             reason = (
                 f"a run of {share:.0%} of the training diverged at {setting.max_lr:.2g}: half a decade less"
             )
             self._decide("max_lr", lower.max_lr, reason, names)
+            self._decide("total_steps", full, "as asked for")
             return lower, full
-        said = (
-            f"{self.share:.1%} of the training ended with loss {_told(short)}, {share:.0%} with {_told(long)}"
-        )
+        said = f"{pilot:.1%} of the training ended with loss {_told(short)}, {share:.0%} with {_told(long)}"
+        words = fit(long)
         if self._better(short, long):
-            cut = max(round(full * math.sqrt(self.share * share)), 1)
-            self._decide("total_steps", cut, f"{said}: longer is worse, the model overfits", names)
-            return setting, cut
-        self._decide("total_steps", full, f"{said}: longer is better", names)
-        return setting, full
-
-    def _lengths(self, setting: Setting, share: float) -> tuple[list[Result], tuple[str, ...]]:
-        jobs = [*self._jobs("check", [setting], self.share), *self._jobs("check", [setting], share)]
-        return self._do(jobs), tuple(self.ledger.names[job.key] for job in jobs)
+            steps = max(round(full * math.sqrt(pilot * share)), 1)
+            said = f"{said}: longer is worse"
+        else:
+            steps = full
+            ahead = outlook((jobs[0].steps, short.loss), (jobs[1].steps, long.loss), full)
+            said = f"{said}; {ahead[1]}" if ahead else said
+        self._decide("total_steps", steps, f"{said}; {words}" if words else said, names)
+        return setting, steps
 
     # Comparing --------------------------------------------------------------------------------------
 
-    def _better(self, one: Result, other: Result, tie: float = TIE) -> bool:
-        """Whether a loss is lower by more than a tie."""
+    def _better(self, one: Result, other: Result, by: float = 0.0) -> bool:
+        """Whether a loss is lower by more than a tie, and by that share."""
+        tie = max(self.tie, by)
         if not math.isfinite(one.loss) or not math.isfinite(other.loss):
             return one.loss < other.loss
         return one.loss < other.loss - tie * _scale(one, other, self._start)
+
+    def _largest_as_good(self, decays: Sequence[float], results: Sequence[Result]) -> float:
+        """Without validation data, the one of the least parameter norm among those that train as well.
+
+        Brigato et al. 2024, "Tune without validation".
+        """
+        least = min(results, key=lambda result: result.loss)
+        good = [(d, r) for d, r in zip(decays, results, strict=True) if not self._better(least, r)]
+        if all(r.val_loss is None and r.norm is not None for _, r in good):
+            return min(good, key=lambda pair: pair[1].norm or 0.0)[0]
+        return max(d for d, _ in good)
 
     def _refuse_if_failed(self, result: Result) -> None:
         if result.error is not None:
@@ -426,8 +524,6 @@ class Search:
                 f"none of {len(results)} pilots ended below the loss it began with, {self._start:.4g}: give "
                 "a larger budget, or change the model's initialisation or normalisation"
             )
-
-    _start: float = math.inf
 
 
 def _scale(one: Result, other: Result, start: float) -> float:
@@ -446,19 +542,6 @@ def _best_rate(rates: Sequence[float], results: Sequence[Result]) -> tuple[float
     x, y = np.log10([rate for rate, _ in good]), np.array([loss for _, loss in good])
     table = ", ".join(f"{rate:.2g}: {_told(result)}" for rate, result in zip(rates, results, strict=True))
     return 10 ** _vertex(x, y, least), f"pilots' loss by rate: {table}"
-
-
-def _largest_as_good(decays: Sequence[float], results: Sequence[Result]) -> float:
-    """Without validation data, the one of the least parameter norm among those that train as well.
-
-    Brigato et al. 2024, "Tune without validation".
-    """
-    least = min(result.loss for result in results)
-    margin = TIE * abs(least)
-    good = [(d, r) for d, r in zip(decays, results, strict=True) if r.loss <= least + margin]
-    if all(r.val_loss is None and r.norm is not None for _, r in good):
-        return min(good, key=lambda pair: pair[1].norm or 0.0)[0]
-    return max(d for d, _ in good)
 
 
 def _told(result: Result) -> str:

@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -15,10 +15,13 @@ from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._files import read_document, write_document
 from onecycle._schedules import Array as Floats
-from onecycle._smooth import CELLS, LARGEST, finite_or_lost, smooth
+from onecycle._smooth import CELLS, LARGEST, Smoothed, finite_or_lost, smooth
 
 _FORMAT, _VERSION = "onecycle.suggestion", 1
 _NUMBER, _TEXT = (int, float), str
+
+Use = Literal["one_cycle", "cyclical", "constant"]
+USES: tuple[Use, ...] = get_args(Use)
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class Suggestion:
         high: the high end of the interval.
         rule: the name of the rule that read it.
         reason: one plain sentence.
-        use: what the value is for: "one_cycle" is the peak of a 1cycle policy.
+        use: what the value is for: "one_cycle" is the peak of a 1cycle policy, "cyclical" the maximum of
+            a cyclical one, "constant" a rate that holds throughout.
         hyper: the hyper-parameter: "lr", "momentum", ...
+        base_lr: the least rate of a cyclical policy; None for any other use.
 
     Raises:
-        ValueError: not 0 < low <= value <= high < infinity.
+        ValueError: not 0 < low <= value <= high < infinity, or not 0 < base_lr < value.
     """
 
     value: float
@@ -45,12 +50,17 @@ class Suggestion:
     reason: str
     use: str = "one_cycle"
     hyper: str = "lr"
+    base_lr: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.value <= self.high <= sys.float_info.max:
             raise ValueError(
                 f"a suggestion needs 0 < low <= value <= high < infinity, "
-                f"got low={self.low!r}, value={self.value!r}, high={self.high!r}"
+                f"got low={self.low!r:.40}, value={self.value!r:.40}, high={self.high!r:.40}"
+            )
+        if self.base_lr is not None and not 0 < self.base_lr < self.value:
+            raise ValueError(
+                f"a suggestion needs 0 < base_lr < value, got base_lr={self.base_lr!r}, value={self.value!r}"
             )
 
     @property
@@ -68,7 +78,9 @@ class Suggestion:
         return self.value
 
     def __str__(self) -> str:
-        name = "max_lr" if self.hyper == "lr" else self.hyper
+        name = self.hyper if self.hyper != "lr" or self.use == "constant" else "max_lr"
+        if self.base_lr is not None:
+            name = f"base_lr {self.base_lr:.3g}, {name}"
         return f"{name} {self.value:.3g} ({self.low:.3g} to {self.high:.3g}), rule {self.rule}: {self.reason}"
 
     def _repr_html_(self) -> str:
@@ -87,9 +99,11 @@ class Suggestion:
         Raises:
             ValueError: it is something else, or damaged; in one line that starts with `source`.
         """
-        types = dict.fromkeys(("value", "low", "high"), _NUMBER) | dict.fromkeys(
-            ("rule", "reason", "use", "hyper"), _TEXT
-        )
+        types: dict[str, Any] = {
+            **dict.fromkeys(("value", "low", "high"), _NUMBER),
+            **dict.fromkeys(("rule", "reason", "use", "hyper"), _TEXT),
+            "base_lr": (*_NUMBER, type(None)),  # older files lack it
+        }
         fields = read_document(text, _FORMAT, _VERSION, types, source)
         try:
             return cls(**fields)
@@ -113,6 +127,7 @@ class Anchors:
         onset: the value where a tenth of the drop from start to best is made for good; None if the fall was
             under way when the sweep began.
         steepest: where the loss falls fastest per decade, after that tenth and up to the minimum.
+        floor: where nine tenths of the drop are first made after the onset, and the fall flattens.
         minimum: where the smoothed loss is least; None if the drop is no clear one.
         divergence: the first value past the minimum where half of the drop is lost again, or where the
             loss became infinite, NaN, or ended in an explosion.
@@ -124,6 +139,7 @@ class Anchors:
     noise: float
     onset: float | None = None
     steepest: float | None = None
+    floor: float | None = None
     minimum: float | None = None
     divergence: float | None = None
     falling: bool = False
@@ -138,7 +154,11 @@ _ROUNDING = 1e-13
 
 def anchors(curve: Curve) -> Anchors:
     """Find start, onset, steepest fall, minimum and divergence of a curve."""
-    value, loss, error, start, noise, _, lost = smooth(curve)
+    return _anchors(smooth(curve))
+
+
+def _anchors(smoothed: Smoothed) -> Anchors:
+    value, loss, error, start, noise, _, lost = smoothed
     if not value.size:
         return Anchors(start, start, noise)
     least = int(loss.argmin())
@@ -154,6 +174,8 @@ def anchors(curve: Curve) -> Anchors:
     first = int(above[-1]) + 1 if above.size else 0
     steepest = float(value[first + int(np.gradient(loss, x)[first : least + 1].argmin())])
 
+    low = np.flatnonzero(loss[first : least + 1] <= best + drop / 10)
+    floor = _crossing(x, loss, max(first + int(low[0]), 1), best + drop / 10)
     minimum = float(value[least])
     risen = np.flatnonzero(loss[least:] >= best + drop / 2)
     ends = [_crossing(x, loss, least + int(risen[0]), best + drop / 2)] if risen.size else []
@@ -161,7 +183,7 @@ def anchors(curve: Curve) -> Anchors:
         ends.append(max(lost, minimum))
     # Within a kernel's width of the end, a minimum is only where the sweep stopped.
     falling = not ends and least >= len(value) - 1 - CELLS
-    return Anchors(start, best, noise, onset, steepest, minimum, min(ends, default=None), falling)
+    return Anchors(start, best, noise, onset, steepest, floor, minimum, min(ends, default=None), falling)
 
 
 def edge(curve: Curve) -> float | None:
@@ -186,17 +208,25 @@ def _crossing(x: Floats, loss: Floats, after: int, level: float) -> float:
 # Rules ----------------------------------------------------------------------------------------------
 
 
-def suggest(curve: Curve, rule: str | None = None) -> Suggestion:
+def suggest(curve: Curve, rule: str | None = None, use: Use = "one_cycle") -> Suggestion:
     """Read a value off a curve by the rule of that name; None means `default_rule`.
 
     Raises:
         Inconclusive: the curve does not tell.
-        ValueError: no rule of that name.
+        ValueError: no rule of that name, no such use, or one that the rule does not know.
     """
     name = default_rule(curve) if rule is None else rule
     if name not in RULES:
         raise ValueError(f"no rule {name!r}; the rules are {', '.join(RULES)}")
-    return RULES[name](curve, name)
+    if use not in USES:
+        raise ValueError(f"use must be one of {', '.join(USES)}, got {use!r}")
+    if use == "one_cycle":
+        return RULES[name](curve, name)
+    if curve.hyper != "lr":
+        raise ValueError(f"use is of learning rates, got {use!r} for a sweep of {curve.hyper}: leave it out")
+    if name != "onecycle":
+        raise ValueError(f"rule {name!r} does not tell uses apart, got use={use!r}: leave out one of them")
+    return (_cyclical if use == "cyclical" else _constant)(curve, name)
 
 
 def default_rule(curve: Curve) -> str:
@@ -215,7 +245,7 @@ def read(curve: Curve) -> tuple[Anchors, float, float]:
         Inconclusive: the curve is empty, short, no sweep, flat, rising, noisy, or still falling at its end.
     """
     smoothed = smooth(curve)
-    found = anchors(curve)
+    found = _anchors(smoothed)
     hyper = {"lr": "rate"}.get(curve.hyper, curve.hyper)
     points, end = smoothed.points, float(curve.value.max(initial=0))
     if not np.isfinite(finite_or_lost(curve.loss)).any():
@@ -289,32 +319,102 @@ def _least(curve: Curve) -> float:
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-default-rule.md: sweeps of 100 steps,
 # each task's best rate for 1cycle against what the curve shows.
 _SHARE = 0.4  # of the rate with the least loss
-_BELOW, _ABOVE = 10**0.5, 10**0.6  # the interval held the best rate of 87 % of the sweeps
+_SHARE_OF_MIDDLE = 0.25  # with SGD: of the geometric mean of that rate and the one of divergence
+# The interval reaches this many times down and up; it held the best rate of nine sweeps in ten.
+_REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 15.0, "constant": 10.0}
+_CONSTANT = 0.6  # of that, for a rate that holds throughout, with the momentum of the test
+_BASE = 4  # Smith (arXiv 1506.01186, section 3.3): a base a third or a fourth of the maximum
 _PEAK_MOMENTUM = 0.85  # of 1cycle, where its rate is highest
 # Their steps grow with momentum; those of the Adam family do not.
 _HEAVY_BALL = ("SGD", "RMSprop")
 
 
 def _share_of_minimum(curve: Curve, rule: str) -> Suggestion:
-    # A share of the rate with the least loss, less where the test was run otherwise than 1cycle trains.
-    found, _, minimum = read(curve)
-    factors = {f"1cycle does best at about {_SHARE:g} of the rate with the least loss": _SHARE}
-    momentum = _fact(curve, "momentum")
-    heavy = momentum is not None and _facts(curve).get("optimizer") in _HEAVY_BALL
-    if heavy and momentum is not None and 0 <= momentum < _PEAK_MOMENTUM:
-        # Between noise, which allows 1 - m times the rate, and curvature, which allows 1 + m times.
-        factor = math.sqrt((1 - _PEAK_MOMENTUM**2) / (1 - momentum**2))
-        factors[f"{factor:.2g} for a momentum that was {momentum:g} and becomes {_PEAK_MOMENTUM:g}"] = factor
-    per_epoch = _fact(curve, "steps_per_epoch")
-    passes = int(curve.step.max()) / per_epoch if per_epoch else 0.0
-    if passes > 1:
-        # What was seen before is no measure of what is new: small data want smaller rates.
-        factor = passes ** (-1 / 3)
-        factors[f"{factor:.2g} for going over the data {passes:.2g} times"] = factor
-    value = minimum * math.prod(factors.values())
-    low, high = value / _BELOW, min(value * _ABOVE, max(found.divergence or math.inf, value))
+    # A share of what was seen, less where the test was run otherwise than 1cycle trains.
+    found, seen, share, what = _base(curve)
+    factors = {
+        f"1cycle does best at about {share:g} of {what}": share,
+        **for_momentum(curve),
+        **for_passes(curve),
+    }
+    value = seen * math.prod(factors.values())
+    low, high = _interval(found, value, "one_cycle")
     reason = f"{_seen(found)}; {', times '.join(factors)}"
     return Suggestion(value, low, high, rule, reason, hyper=curve.hyper)
+
+
+def _base(curve: Curve) -> tuple[Anchors, float, float, str]:
+    # SGD's best rate lies near the edge, that of optimizers which divide by the gradient's size need not.
+    found, _, minimum = read(curve)
+    if _facts(curve).get("optimizer") == "SGD" and found.divergence is not None:
+        middle = math.sqrt(minimum * found.divergence)
+        return found, middle, _SHARE_OF_MIDDLE, "the middle of both"
+    return found, minimum, _SHARE, "the rate with the least loss"
+
+
+def for_momentum(curve: Curve) -> dict[str, float]:
+    """The factor for a test without the momentum that 1cycle has at its peak, by its words; or nothing."""
+    momentum = _fact(curve, "momentum")
+    if momentum is None or _facts(curve).get("optimizer") not in _HEAVY_BALL:
+        return {}
+    if not 0 <= momentum < _PEAK_MOMENTUM:
+        return {}
+    # Between noise, which allows 1 - m times the rate, and curvature, which allows 1 + m times.
+    factor = math.sqrt((1 - _PEAK_MOMENTUM**2) / (1 - momentum**2))
+    return {f"{factor:.2g} for a momentum that was {momentum:g} and becomes {_PEAK_MOMENTUM:g}": factor}
+
+
+def for_passes(curve: Curve) -> dict[str, float]:
+    """The factor for a test that went over the data more than once, by its words; or nothing."""
+    # What was seen before is no measure of what is new: small data want smaller rates.
+    per_epoch = _fact(curve, "steps_per_epoch")
+    passes = int(curve.step.max()) / per_epoch if per_epoch else 0.0
+    if passes <= 1:
+        return {}
+    factor = passes ** (-1 / 3)
+    return {f"{factor:.2g} for going over the data {passes:.2g} times": factor}
+
+
+def _interval(found: Anchors, value: float, use: Use) -> tuple[float, float]:
+    return value / _REACH[use], min(value * _REACH[use], max(found.divergence or math.inf, value))
+
+
+def _constant(curve: Curve, rule: str) -> Suggestion:
+    # As for 1cycle, but momentum stays what it was in the test.
+    found, seen, share, what = _base(curve)
+    factors = {
+        f"1cycle does best at about {share:g} of {what}": share,
+        f"{_CONSTANT:g} for a rate that does not fall": _CONSTANT,
+        **for_passes(curve),
+    }
+    value = seen * math.prod(factors.values())
+    low, high = _interval(found, value, "constant")
+    reason = f"{_seen(found)}; {', times '.join(factors)}"
+    return Suggestion(value, low, high, rule, reason, "constant")
+
+
+def _cyclical(curve: Curve, rule: str) -> Suggestion:
+    """Base and maximum as Smith reads them: where the loss begins to fall, where the fall flattens.
+
+    Where it flattens only shortly before it diverges, a long training does not bear that rate: the maximum
+    is the peak for 1cycle there, with the momentum of the test.
+
+    Source: L. N. Smith, arXiv 1506.01186, section 3.3.
+    """
+    found, seen, share, what = _base(curve)
+    passes = for_passes(curve)
+    peak = seen * share * math.prod(passes.values())
+    if found.floor is not None and found.floor <= peak:
+        value, top = found.floor, "where it flattens"
+    else:
+        value, top = peak, ", times ".join([f"{share:g} of {what}", *passes]) + ", before it flattens"
+    if found.onset is not None and found.onset < value:
+        base, foot = found.onset, "where it begins to fall"
+    else:
+        base, foot = value / _BASE, f"a {_BASE:g}th of that, as it does not begin to fall below"
+    low, high = _interval(found, value, "cyclical")
+    reason = f"{_seen(found)}; the maximum is {top}, the base {foot}"
+    return Suggestion(value, low, high, rule, reason, "cyclical", base_lr=base)
 
 
 def _facts(curve: Curve) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onecycle._files import write_file
+from onecycle._files import read_text, write_file
 from onecycle._policies import HYPERS, Policy, _whole
 from onecycle._progress import live
 from onecycle._range_test import BLOCK
@@ -62,12 +62,22 @@ class History:
 
     @classmethod
     def load(cls, path: str | Path) -> History:
-        """Rows written by `save`."""
-        with Path(path).open(encoding="utf-8", newline="") as file:
+        """Rows written by `save`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: the file is something else, or damaged.
+        """
+        text = io.StringIO(read_text(path), newline="")
+        try:
             rows = [
                 {name: int(cell) if name == "step" else float(cell) for name, cell in row.items() if cell}
-                for row in csv.DictReader(file)
+                for row in csv.DictReader(text)
             ]
+        except (csv.Error, TypeError, ValueError) as error:  # a row too long has a list of cells
+            raise ValueError(f"{path} is no record of a training run: {error!s:.200}") from None
+        if any(not {"step", "loss"} <= row.keys() for row in rows):
+            raise ValueError(f"{path} is no record of a training run: a row lacks step or loss")
         return cls(rows)
 
 
@@ -79,6 +89,8 @@ def train(
     start_step: int = 0,
     evaluate_every: int | None = None,
     after_evaluation: Callable[[History], None] | None = None,
+    checkpoint_every: int | None = None,
+    checkpoint: Callable[[History], None] | None = None,
     history: History | None = None,
     tracker: Callable[[Mapping[str, float], int], object] | None = None,
     progress: bool = True,
@@ -95,6 +107,9 @@ def train(
         start_step: completed updates so far.
         evaluate_every: updates between two looks at the validation set; None: at the end alone; 0: never.
         after_evaluation: called with the history so far after each of them, to save or to watch.
+        checkpoint_every: updates between two calls of `checkpoint`; None: none.
+        checkpoint: called with the history so far, all of it read, to save the trial in the midst of an
+            epoch; not where `after_evaluation` is called for the same step.
         history: the record so far, which is appended to.
         tracker: `tracker(values, step)` is called for each step, and again after an evaluation with what
             that measured; `mlflow.log_metrics` and the `log` of a wandb or trackio run are such functions.
@@ -105,13 +120,20 @@ def train(
         The history, one row a step.
 
     Raises:
+        TypeError: `trial` is no trial, or `policy` cannot be called.
         ValueError: neither `total_steps` nor the policy says where to end.
     """
+    if not isinstance(trial, Trial):
+        raise TypeError(f"trial must be a Trial, such as onecycle.torch.Trial, got {type(trial).__name__}")
+    if not callable(policy):
+        raise TypeError(f"policy must be a Policy, or a callable from step to a dict, got {policy!r:.60}")
     end = total_steps if total_steps is not None else getattr(policy, "total_steps", None)
     if end is None:
         raise ValueError("total_steps must be given for a policy without end")
     end = _whole("total_steps", end)
     every = end if evaluate_every is None else _whole("evaluate_every", evaluate_every, least=0)
+    if checkpoint_every is not None:
+        checkpoint_every = _whole("checkpoint_every", checkpoint_every)
     record = History() if history is None else history
     losses = [row["loss"] for row in record.rows]
     waiting: list[tuple[dict[str, float], Any]] = []
@@ -137,7 +159,8 @@ def train(
             waiting.append(({"step": step, **values}, trial.step()))
             done = step + 1
             look = every > 0 and (done == end or done % every == 0)
-            if (look or done == end or len(waiting) == BLOCK) and read():
+            save = checkpoint is not None and checkpoint_every is not None and done % checkpoint_every == 0
+            if (look or save or done == end or len(waiting) == BLOCK) and read():
                 break
             if look:
                 val_loss = trial.evaluate()
@@ -147,4 +170,6 @@ def train(
                     tell(measured, step)
                 if after_evaluation is not None:
                     after_evaluation(record)
+            elif save and checkpoint is not None:
+                checkpoint(record)
     return record

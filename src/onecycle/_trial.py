@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
@@ -51,54 +51,76 @@ def reseed(trial: Trial, seed: int) -> None:
         seeder(seed)
 
 
-@contextmanager
-def preserved(trial: Trial) -> Iterator[Any]:
-    """Put `trial` back however the block ends; yields its state.
+def preserved(trial: Trial) -> AbstractContextManager[Any]:
+    """Put `trial` back however the block ends; gives its state.
 
     A Ctrl-C leaves the block as usual; any other that comes before the trial is whole again waits.
     """
-    state = trial.save()
-    with _interrupts() as interrupts:
+    return _Preserved(trial)
+
+
+class _Preserved:
+    """No generator under `contextlib`: an interrupt between its end and the block's would skip the rest."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+
+    def __enter__(self) -> Any:
+        self._state = self._trial.save()
+        self._interrupts = _Interrupts()
+        self._interrupts.begin()
+        return self._state
+
+    def __exit__(self, *_: object) -> None:
         try:
-            yield state
+            self._interrupts.hold = True
         finally:
             try:
-                interrupts.hold = True
+                self._trial.restore(self._state)
             finally:
-                trial.restore(state)
+                self._interrupts.end()
+
+
+# An interrupt that comes to these, or to what they call, waits.
+_UNBROKEN = (_Preserved.__enter__.__code__, _Preserved.__exit__.__code__)
 
 
 class _Interrupts:
     """Hands SIGINT on to the handler there was, until that raises or `hold` is set; then it waits."""
 
-    def __init__(self, previous: Callable[[int, FrameType | None], Any]) -> None:
-        self.previous = previous
+    def __init__(self) -> None:
         self.hold = False
-        self.waiting = False
+        self._waiting = False
+        previous = signal.getsignal(signal.SIGINT)
+        # Only the main thread may set handlers; a process that ignores Ctrl-C goes on ignoring it.
+        main = threading.current_thread() is threading.main_thread()
+        self._previous = previous if main and callable(previous) else None
+
+    def begin(self) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self)
+
+    def end(self) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+            if self._waiting:
+                self._previous(signal.SIGINT, None)
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.hold:
-            self.waiting = True
+        assert self._previous is not None
+        if self.hold or _is_unbroken(frame):
+            self._waiting = True
             return
         try:
-            self.previous(number, frame)
+            self._previous(number, frame)
         except BaseException:
             self.hold = True  # from here on the block is being left
             raise
 
 
-@contextmanager
-def _interrupts() -> Iterator[_Interrupts]:
-    previous = signal.getsignal(signal.SIGINT)
-    # Only the main thread may set handlers; a process that ignores Ctrl-C goes on ignoring it.
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield _Interrupts(signal.default_int_handler)
-        return
-    interrupts = _Interrupts(previous)
-    try:
-        signal.signal(signal.SIGINT, interrupts)
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if interrupts.waiting:
-            previous(signal.SIGINT, None)
+def _is_unbroken(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code in _UNBROKEN:
+            return True
+        frame = frame.f_back
+    return False

@@ -138,7 +138,8 @@ def _check(task: Task, total_steps: int | None, epochs: float | None, seed: int)
                 f"{batch_size}: use it, or leave it out of the arguments to keep it fixed"
             )
     decay = task.default("weight_decay")
-    decay = known.get("weight_decay") if decay is None else decay
+    if decay is None and "weight_decay" in accepted:
+        decay = known.get("weight_decay")
     if "weight_decay" in accepted and "weight_decay" in known:
         other = 2 * known["weight_decay"] or 1e-4
         seen = _described(task.trial(seed, weight_decay=other)).get("weight_decay")

@@ -14,6 +14,7 @@ from onecycle._curve import Curve
 from onecycle._policies import Policy
 from onecycle._suggest import Suggestion
 from onecycle.torch import Trial as TorchTrial
+from onecycle.torch._processes import Processes
 from onecycle.torch._state import Tree, keep_counters, put_back_counters
 from onecycle.torch._trial import Loss
 from onecycle.torch._updates import UpdateScheduler
@@ -156,6 +157,9 @@ class Trial(TorchTrial):
         """Put the trial back to where `save` was called, in the very same tensors."""
         super().restore(state)
         put_back_counters(self._counters, state["accelerate"])
+
+    def _together(self) -> Processes:
+        return Processes()  # the accelerator has a say in what they tell one another
 
     def _epochs(self, loader: Iterable[Any]) -> Epochs:
         return Epochs(loader, self._accelerator.gradient_accumulation_steps)

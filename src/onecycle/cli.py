@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from onecycle._policies import Policy
     from onecycle._recipe import Recipe
     from onecycle._search import State
-    from onecycle._suggest import Suggestion
+    from onecycle._suggest import Suggestion, Use
     from onecycle.tasks import Task
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -204,6 +204,25 @@ epochs_option = click.option("--epochs", type=click.FloatRange(0, min_open=True)
 steps_option = click.option("--steps", type=click.IntRange(1), help="Length of training in updates instead.")
 
 
+def _options(_context: click.Context, _parameter: click.Parameter, given: Sequence[str]) -> dict[str, Any]:
+    """Arguments of a task's builder by name; what is no JSON is a string."""
+    options: dict[str, Any] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"{each!r} is not NAME=VALUE")
+        if name in ("seed", "batch_size", "weight_decay"):
+            raise click.BadParameter(f"{name} is not an option of the task: --seed or the recipe sets it")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+task_option = click.option("--option", "options", multiple=True, metavar="NAME=VALUE", callback=_options,
+                           help="An argument of the task, such as augment=false; repeatable.")  # fmt: skip
+
 # demo ------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +252,7 @@ def demo(session: Session, out: Path, epochs: int, quiet: bool) -> None:
     )
 )
 @click.argument("task")
+@task_option
 @epochs_option
 @steps_option
 @click.option("--budget", type=float, default=0.2, show_default=True,
@@ -248,6 +268,7 @@ def demo(session: Session, out: Path, epochs: int, quiet: bool) -> None:
 def find(
     session: Session,
     task: str,
+    options: dict[str, Any],
     epochs: float | None,
     steps: int | None,
     budget: float,
@@ -265,8 +286,14 @@ def find(
     from onecycle._find import search
     from onecycle._run_dir import RunDir
 
-    job, trial, length = _prepare(task, session.seed, epochs, steps)
-    settings = {"task": task, "seed": session.seed, "total_steps": length, "budget": budget}
+    job, trial, length = _prepare(task, session.seed, epochs, steps, options)
+    settings = {
+        "task": task,
+        "seed": session.seed,
+        "total_steps": length,
+        "budget": budget,
+        **_noted(options),
+    }
     with RunDir(out, "find", settings) as folder:
 
         def keep(curve: Curve) -> None:
@@ -308,6 +335,8 @@ def find(
 def _in_json(found: Suggestion) -> dict[str, Any]:
     return {
         "max_lr": found.value,
+        **({} if found.base_lr is None else {"base_lr": found.base_lr}),
+        "use": found.use,
         "low": found.low,
         "high": found.high,
         "rule": found.rule,
@@ -316,10 +345,18 @@ def _in_json(found: Suggestion) -> dict[str, Any]:
 
 
 def _in_words(found: Suggestion) -> list[str]:
+    name = "lr" if found.use == "constant" else "max_lr"
+    base = [] if found.base_lr is None else [f"base_lr {found.base_lr:.3g}"]
     return [
-        f"max_lr {found.value:.3g}  (from {found.low:.2g} to {found.high:.2g}, by rule {found.rule})",
+        *base,
+        f"{name} {found.value:.3g}  (from {found.low:.2g} to {found.high:.2g}, by rule {found.rule})",
         f"why: {found.reason}",
     ]
+
+
+def _noted(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as they are written down: not at all where there are none."""
+    return {"options": options} if options else {}
 
 
 def _recipe(job: Task, suggestion: Suggestion, length: int, seed: int, **evidence: Any) -> Recipe:
@@ -343,13 +380,20 @@ def _recipe(job: Task, suggestion: Suggestion, length: int, seed: int, **evidenc
     )
 
 
-def _prepare(reference: str, seed: int, epochs: float | None, steps: int | None, **settings: Any) -> Any:
+def _prepare(
+    reference: str,
+    seed: int,
+    epochs: float | None,
+    steps: int | None,
+    options: dict[str, Any],
+    **settings: Any,
+) -> Any:
     """The task, a fresh trial of it, and the length of training in updates."""
     from onecycle.tasks import resolve
 
     if epochs is not None and steps is not None:
         raise click.UsageError("--epochs and --steps say the same thing: give one")
-    job = resolve(reference)
+    job = resolve(reference).having(options)
     trial = job.trial(seed, **settings)
     return job, trial, steps if steps is not None else _updates(job, trial, epochs)
 
@@ -374,6 +418,7 @@ def _updates(job: Task, trial: Any, epochs: float | None) -> int:
     )
 )
 @click.argument("task")
+@task_option
 @epochs_option
 @steps_option
 @click.option("--budget", type=float, default=1.0, show_default=True,
@@ -392,6 +437,7 @@ def _updates(job: Task, trial: Any, epochs: float | None) -> int:
 def tune(
     session: Session,
     task: str,
+    options: dict[str, Any],
     epochs: float | None,
     steps: int | None,
     budget: float,
@@ -419,7 +465,7 @@ def tune(
         raise click.UsageError("--workers is for --engine local: Ray takes the cores that it has")
     if engine != "ray" and gpus:
         raise click.UsageError("--gpus is for --engine ray")
-    job = resolve(task)
+    job = resolve(task).having(options)
     where: Engine
     if engine == "ray":
         from onecycle.engines import Ray
@@ -477,9 +523,13 @@ def _value(value: Any) -> str:
                              "train digits --recipe found/recipe.toml --out trained --resume"))  # fmt: skip
 @click.argument("task")
 @click.option("--recipe", "recipe_file", type=FILE, required=True, help="What `find` wrote, or you.")
+@task_option
 @epochs_option
 @steps_option
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
+@click.option("--checkpoint-every", type=click.IntRange(1), metavar="STEPS",
+              help="Updates between checkpoints within an epoch, beside the one after each.")  # fmt: skip
+@click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard to --out, too.")
 @out_option
 @quiet_option
 @common
@@ -488,6 +538,9 @@ def train(
     session: Session,
     task: str,
     recipe_file: Path,
+    options: dict[str, Any],
+    checkpoint_every: int | None,
+    tensorboard: bool,
     epochs: float | None,
     steps: int | None,
     resume: bool,
@@ -503,23 +556,32 @@ def train(
 
     if resume and out is None:
         raise click.UsageError("--resume needs --out, the folder that the run was kept in")
+    if out is None and (checkpoint_every is not None or tensorboard):
+        raise click.UsageError("--checkpoint-every and --tensorboard need --out, the folder to write to")
     recipe = Recipe.load(recipe_file)
     if recipe.total_steps is not None and epochs is None and steps is None:
         steps = recipe.total_steps
     _, trial, length = _prepare(
-        task, session.seed, epochs, steps, batch_size=recipe.batch_size, weight_decay=recipe.weight_decay
+        task,
+        session.seed,
+        epochs,
+        steps,
+        options,
+        batch_size=recipe.batch_size,
+        weight_decay=recipe.weight_decay,
     )
     policy = recipe.policy(length)
     history, start = History(), 0
     checkpoint = None if out is None else out / "checkpoint.safetensors"
     if resume and out is not None:
-        start = _resume(session, trial, out, length)
+        start = _resume(session, trial, out, length, options)
         history = History.load(out / "metrics.csv").until(start)
     elif checkpoint is not None and checkpoint.exists():
         raise click.UsageError(
             f"--out {out} holds a run already: go on with it by --resume, or name another folder"
         )
     settings = {"task": task, "seed": session.seed, "total_steps": length, "recipe": str(recipe_file)}
+    settings |= _noted(options)
     with RunDir(out, "train", settings, keep=resume) as folder:
 
         def keep(record: History) -> None:
@@ -528,7 +590,7 @@ def train(
             step = int(record.rows[-1]["step"]) + 1
             record.save(out / "metrics.csv")
             if hasattr(trial, "write"):
-                note = {"step": step, "total_steps": length, "seed": session.seed}
+                note = {"step": step, "total_steps": length, "seed": session.seed, **_noted(options)}
                 trial.write(checkpoint, note)
                 write_file(out / "checkpoint.json", json.dumps(note) + "\n")
                 session.kept = f"; kept up to step {step} of {length} in {out}: go on with --resume"
@@ -539,7 +601,10 @@ def train(
             start_step=start,
             evaluate_every=getattr(trial, "steps_per_epoch", None),
             after_evaluation=keep,
+            checkpoint_every=checkpoint_every,
+            checkpoint=keep,
             history=history,
+            tracker=_tensorboard(out, start, length) if tensorboard and out is not None else None,
             progress=not quiet,
             title=f"training {task}",
         )
@@ -560,7 +625,24 @@ def train(
     )
 
 
-def _resume(session: Session, trial: Any, out: Path, length: int) -> int:
+def _tensorboard(out: Path, start: int, length: int) -> Callable[[Mapping[str, float], int], None]:
+    """A tracker that writes TensorBoard's event files; what an earlier run wrote from `start` on is void."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ImportError("--tensorboard needs tensorboard: pip install 'onecycle[tensorboard]'") from None
+    writer = SummaryWriter(out / "tensorboard", purge_step=start or None)
+
+    def track(values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            writer.add_scalar(name, value, step)
+        if "val_loss" in values or step + 1 == length:
+            writer.flush()
+
+    return track
+
+
+def _resume(session: Session, trial: Any, out: Path, length: int, options: dict[str, Any]) -> int:
     """Restore the trial from its checkpoint; the updates that it had completed."""
     for name in ("checkpoint.safetensors", "metrics.csv"):
         if not (out / name).is_file():
@@ -569,6 +651,11 @@ def _resume(session: Session, trial: Any, out: Path, length: int) -> int:
     if session.seed_given and session.seed != note["seed"]:
         raise click.UsageError(f"--seed {session.seed} cannot go on with a run of seed {note['seed']}")
     session.seed = note["seed"]
+    if note.get("options", {}) != options:
+        was = " ".join(
+            f"--option {name}={json.dumps(value)}" for name, value in note.get("options", {}).items()
+        )
+        raise click.UsageError(f"the run in {out} was begun with {was or 'no --option'}: go on with the same")
     if note["step"] > length:
         raise click.UsageError(f"the run in {out} is at step {note['step']}, past the {length} asked for")
     return int(note["step"])
@@ -577,10 +664,18 @@ def _resume(session: Session, trial: Any, out: Path, length: int) -> int:
 # suggest ---------------------------------------------------------------------------------------------
 
 
-@cli.command(epilog=examples("suggest curve.csv", "suggest metrics.csv --plot curve.png",
-                             "suggest log.csv --lr eta --loss nll --rule valley"))  # fmt: skip
+@cli.command(
+    epilog=examples(
+        "suggest curve.csv",
+        "suggest metrics.csv --plot curve.png",
+        "suggest log.csv --lr eta --loss nll --rule valley",
+        "suggest curve.json --use cyclical",
+    )
+)
 @click.argument("file", type=FILE)
 @click.option("--rule", help="A rule by name, such as valley; default: this library's own.")
+@click.option("--use", type=click.Choice(["one_cycle", "cyclical", "constant"]), default="one_cycle",
+              show_default=True, help="What the rate is for; only the default rule tells.")  # fmt: skip
 @click.option("--lr", "value", metavar="COLUMN", help="Column of the rate, where it is not found by itself.")
 @click.option("--loss", metavar="COLUMN", help="Column of the loss, where it is not found by itself.")
 @click.option("--plot", type=FILE, help="Draw the curve with the suggestion into this file.")
@@ -590,6 +685,7 @@ def suggest(
     session: Session,
     file: Path,
     rule: str | None,
+    use: Use,
     value: str | None,
     loss: str | None,
     plot: Path | None,
@@ -600,7 +696,7 @@ def suggest(
     curve = Curve.from_csv(file, value=value, loss=loss) if value or loss else Curve.read(file)
     found: Suggestion | Inconclusive
     try:
-        found = curve.suggest(rule)
+        found = curve.suggest(rule, use=use)
     except Inconclusive as refusal:
         found = refusal
     if plot is not None:
@@ -684,12 +780,19 @@ def cyclical_command(session: Session, /, plot: Path | None, csv_file: Path | No
     _show(session, policy, policy.total_steps or two_cycles, plot, csv_file)
 
 
+LISTED = 1_000_000  # steps
+
+
 def _show(session: Session, policy: Policy, length: int, plot: Path | None, csv_file: Path | None) -> None:
     import numpy as np
 
     from onecycle._files import write_file
 
-    steps = np.arange(length)
+    if length > LISTED and csv_file is not None:
+        raise click.UsageError(f"--csv has a line a step, and {length} are too many: {LISTED} at most")
+    # No more than a sample, and the ends of pieces, of a schedule of any length.
+    sample = np.linspace(0, length - 1, min(length, LISTED)).round()
+    steps = np.unique([*sample, *(s for s in getattr(policy.lr, "steps", ()) if s < length)]).astype(int)
     values = policy(steps)
     if plot is not None:
         policy.plot(plot)
@@ -703,7 +806,9 @@ def _show(session: Session, policy: Policy, length: int, plot: Path | None, csv_
         {0, int(np.argmax(values["lr"])), *(round(q * (len(steps) - 1)) for q in (0.25, 0.5, 0.75, 1))}
     )
     lines = ["".join(name.rjust(12) for name in ("step", *values))]
-    lines += ["".join([str(i).rjust(12), *(f"{v[i]:.5g}".rjust(12) for v in values.values())]) for i in marks]
+    lines += [
+        "".join([str(steps[i]).rjust(12), *(f"{v[i]:.5g}".rjust(12) for v in values.values())]) for i in marks
+    ]
     session.print({"status": "done", "policy": json.loads(policy.to_json())}, *lines)
 
 

@@ -128,7 +128,12 @@ def _mark_divergence(ax: Axes, curve: Curve) -> None:
 
 
 def _mark_suggestion(ax: Axes, suggestion: Suggestion) -> None:
-    name = "max_lr" if suggestion.hyper == "lr" else suggestion.hyper
+    name = suggestion.hyper if suggestion.hyper != "lr" or suggestion.use == "constant" else "max_lr"
+    if suggestion.base_lr is not None:
+        ax.axvline(
+            suggestion.base_lr, color=_SUGGESTED, linestyle="--", linewidth=1.5,
+            label=f"base_lr {suggestion.base_lr:.3g}",
+        )  # fmt: skip
     ax.axvline(suggestion.value, color=_SUGGESTED, linewidth=1.5, label=f"{name} {suggestion.value:.3g}")
     if suggestion.low < suggestion.high:
         ax.axvspan(

@@ -4,13 +4,27 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from benchmarks.regret import data, files, jobs, oracle, sweeps, tasks  # noqa: E402 - where torch is
+from benchmarks.regret import (  # noqa: E402 - where torch is
+    calibration,
+    data,
+    files,
+    find,
+    jobs,
+    oracle,
+    others,
+    peers,
+    records,
+    search,
+    sweeps,
+    tasks,
+)
 from benchmarks.regret.report import report  # noqa: E402 - where torch is
 from benchmarks.regret.tasks import SPLITS, TASKS, Task, select  # noqa: E402 - where torch is
 
@@ -52,7 +66,7 @@ def test_a_task_builds_trains_and_is_put_back(task: Task) -> None:
 
 def test_both_halves_have_every_optimizer_and_loss() -> None:
     dev, test = (select(split=split) for split in SPLITS)
-    assert len(dev) == len(test) == 15
+    assert (len(dev), len(test)) == (18, 15)
     assert {task.optimizer for task in dev} == {task.optimizer for task in test} == set(tasks.USUAL)
     assert {task.loss for task in dev} == {task.loss for task in test} == set(tasks.LOSSES)
     assert len({task.name for task in TASKS}) == len(TASKS)
@@ -69,11 +83,11 @@ def test_the_oracle_goes_on_where_it_was(
     ran: list[tuple[int, int]] = []
     run = oracle.run
 
-    def counted(name: str, quarter: int, seed: int) -> jobs.Row:
+    def counted(name: str, quarter: int, seed: int, *rest: Any) -> jobs.Row:
         if len(ran) == 5:
             raise KeyboardInterrupt
         ran.append((quarter, seed))
-        return run(name, quarter, seed)
+        return run(name, quarter, seed, *rest)
 
     monkeypatch.setattr(oracle, "run", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -117,6 +131,66 @@ def test_the_report_needs_what_it_reports(small: Task, tmp_path: Path) -> None:
     document = json.loads((tmp_path / "report-dev-2.json").read_text())
     (row,) = document["rows"]
     assert len(row["rates"]) == 2
+
+
+def test_what_else_was_recorded_enters_the_report(
+    small: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = replace(small, total_steps=60)
+    monkeypatch.setattr(tasks, "TASKS", (task,))
+    monkeypatch.setattr(others, "WAYS", {"AdamW 3e-3, linear": others.WAYS["AdamW 3e-3, linear"]})
+    how: Any = {"workers": 1, "results": tmp_path}
+    oracle.record([task], **how)
+    sweeps.record([task], seeds=3, **how)
+    assert "none recorded" in report(results=tmp_path)
+    find.record([task], seeds=2, **how)
+    others.record([task], seeds=2, **how)
+    (way,) = {row["way"] for row in records.load("others", task, tmp_path)}
+    assert [row["seed"] for row in records.load("find", task, tmp_path)] == [0, 1]
+    text = report(results=tmp_path)
+    assert "\nfind_lr(0.2) " in text
+    assert f"\n{way} " in text
+    document = json.loads((tmp_path / "report-dev.json").read_text())
+    assert document["rules"]["find_lr(0.2)"]["cost"] == pytest.approx(12 / 60)
+    monkeypatch.setattr(search, "SEARCHES", {"random search": search.random_search})
+    monkeypatch.setitem(search.REPEATS, "random search", 20)
+    assert "random search needs" in search.report(results=tmp_path)
+    assert calibration.report(results=tmp_path, figure=tmp_path / "c.png").startswith("claimed")
+    assert (tmp_path / "c.png").stat().st_size > 5000
+    # With another use, the default rule stands beside what it suggests for 1cycle.
+    oracle.record([task], use="constant", **how)
+    assert "as for 1cycle" in report(use="constant", results=tmp_path)
+    assert (tmp_path / "report-dev-constant.json").is_file()
+
+
+def test_a_use_has_its_own_policy() -> None:
+    task = select([CHEAPEST])[0]
+    assert task.policy(0.3, "constant")(7) == {"lr": 0.3}
+    cycles = task.policy(0.4, "cyclical")
+    assert [round(cycles(step)["lr"], 3) for step in (0, 38, 76, 114)] == [0.1, 0.4, 0.1, 0.4]
+    assert max(task.policy(0.4)(step)["lr"] for step in range(300)) == pytest.approx(0.4, rel=0.01)
+
+
+def test_a_tool_that_fails_is_a_refusal_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> dict[str, float | None]:
+        raise RuntimeError("no curve")
+
+    monkeypatch.setattr(peers, "version", lambda _: "1.0")
+    monkeypatch.setitem(peers.TOOLS, "fastai", broken)
+    row = peers.run(CHEAPEST, "fastai", 0)
+    assert (row["rates"], row["refused"], row["version"]) == ({}, "RuntimeError: no curve", "1.0")
+    monkeypatch.setitem(
+        peers.TOOLS, "fastai", lambda *_: {"fastai valley": 0.1234567891, "fastai slide": 0.0}
+    )
+    assert peers.run(CHEAPEST, "fastai", 0)["rates"] == {"fastai valley": 0.1234568, "fastai slide": None}
+    assert (
+        peers.run("fashion-vit-muon", "fastai", 0)["refused"] == "takes one optimizer, and this task has two"
+    )
+
+
+def test_the_fixed_schedule_warms_up_and_falls_to_zero() -> None:
+    shares = (0.0, 0.05, 0.1, 0.55, 1.0)
+    assert [others.falling(share) for share in shares] == pytest.approx([0, 0.5, 1, 0.5, 0])
 
 
 def test_jobs_run_in_processes() -> None:

@@ -1018,3 +1018,45 @@ def test_generators_of_every_device(monkeypatch: pytest.MonkeyPatch) -> None:
         trial.restore(state)
         assert (devices.cuda, devices.mps) == ([1], 0)
     trial.restore(state)
+
+
+class Preconditioner:
+    """What an optimizer such as Shampoo keeps in its state beside tensors."""
+
+    def __init__(self, p: Tensor) -> None:
+        self.statistics = [torch.zeros_like(p)]
+        self.calls = 0
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        self.calls += 1
+        self.statistics[0].add_(gradient.square())
+        return gradient / (self.statistics[0].sqrt() + 1e-3) / self.calls
+
+
+class Preconditioned(torch.optim.Optimizer):
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        super().__init__(parameters, {"lr": 0.01})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"state": [vars(state["object"]) for state in self.state.values()]}
+
+    @torch.no_grad()
+    def step(self, _: Any = None) -> Any:
+        for p in self.param_groups[0]["params"]:
+            if "object" not in self.state[p]:
+                self.state[p]["object"] = Preconditioner(p)
+            p.sub_(self.state[p]["object"](p.grad), alpha=self.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_objects_in_an_optimizers_state(before: int) -> None:
+    def build() -> Trial:
+        model = net()
+        return make_trial(model, Preconditioned(model.parameters()))
+
+    def trouble(trial: Trial) -> None:
+        held = [state["object"] for state in trial._optimizers[0].state.values()]
+        sweep(trial)
+        assert [state["object"] for state in trial._optimizers[0].state.values()][: len(held)] == held
+
+    assert_put_back(build, before=before, trouble=trouble)

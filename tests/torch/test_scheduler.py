@@ -29,7 +29,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
-from onecycle import constant, cyclical, linear, one_cycle
+from onecycle import constant, cyclical, exponential, linear, one_cycle
 from onecycle._policies import Policy
 from onecycle.torch import Scheduler
 
@@ -494,6 +494,226 @@ def test_a_compiled_update_is_not_compiled_again() -> None:
     torch.compiler.reset()
     assert torch.allclose(p, expected)
     assert len(traced) == 1
+
+
+# What is known ahead ---------------------------------------------------------------------------------
+
+
+def rules(length: int) -> dict[str, Any]:
+    """Policies of every kind, over more steps than are ever looked ahead at once."""
+    return {
+        "linear": one_cycle(0.8, length),
+        "cosine": one_cycle(0.8, length, shape="cosine"),
+        "logs": one_cycle(0.8, length, form="logs"),
+        "rate alone": one_cycle(0.8, length, momentum=None),
+        "torch": one_cycle.from_torch(0.8, length),
+        "cyclical": cyclical(0, 0.5, 70, momentum=(0.9, 0.8)),
+        "exp_range": cyclical(0.1, 0.5, 70, mode="exp_range", gamma=0.999),
+        "exponential": Policy(length, lr=exponential(1e-5, 1, length)),
+        "momentum alone": Policy(length, momentum=linear(0.9, 0.5, length)),
+        "momentum from 0": Policy(length, lr=linear(1, 0, length), momentum=linear(0, 0.9, length)),
+        "weight decay": Policy(length, lr=linear(1, 0, length), weight_decay=linear(0.2, 0.1, length)),
+        "mine": lambda step: {"lr": 1 / (step + 1), "momentum": 0.5},
+    }
+
+
+BUILDS: dict[str, Callable[[], Any]] = {
+    "one": sgd,
+    "several": lambda: sgd(0.1, 0.1, 0.1),
+    "ratios": lambda: sgd(0.1, 0.01, 0.0),
+    "frozen first": lambda: sgd(0.0, 0.1),
+    "Adam": lambda: torch.optim.Adam([parameter()], lr=0.1),
+    "Adams": lambda: torch.optim.Adam([{"params": [parameter()]} for _ in range(3)], lr=0.1),
+    "RMSprops": lambda: torch.optim.RMSprop([{"params": [parameter()]} for _ in range(3)], 0.1, momentum=0.9),
+    "Adagrads": lambda: torch.optim.Adagrad([{"params": [parameter()]} for _ in range(2)], lr=0.1),
+    "tensor": lambda: torch.optim.Adam([parameter()], lr=torch.tensor(0.1), foreach=False),
+    "none": lambda: Foreign(),
+}
+
+
+def entries(optimizer: Any) -> list[dict[str, Any]]:
+    """All that a scheduler may write, tensors as numbers."""
+    return [
+        {
+            name: tuple(map(float, v)) if isinstance(v, tuple) else float(v)
+            for name, v in group.items()
+            if name in KEYS
+        }
+        for group in optimizer.param_groups
+    ]
+
+
+KEYS = ("lr", "momentum", "betas", "weight_decay")
+
+
+@pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
+@pytest.mark.parametrize("name", rules(1))
+def test_steps_taken_one_by_one_are_those_taken_at_once(name: str, build: Callable[[], Any]) -> None:
+    """To the last bit, over the ends of everything that is worked out ahead."""
+    policy = rules(700)[name]
+    walked, placed = build(), build()
+    scheduler, other = Scheduler(walked, policy), Scheduler(placed, policy)
+    for step in range(1, 720):
+        scheduler.step()
+        other.step(step)
+        assert entries(walked) == entries(placed)
+    assert scheduler.last_epoch == 719
+
+
+def count_writes(scheduler: Scheduler, steps: int) -> int:
+    """How many of so many steps went the long way."""
+    long_way: list[Any] = []
+    write = scheduler._hypers.write
+
+    def counted(given: Any) -> None:
+        long_way.append(given)
+        write(given)
+
+    scheduler._hypers.write = counted  # type: ignore[assignment, method-assign]
+    for _ in range(steps):
+        scheduler.step()
+    return len(long_way)
+
+
+@pytest.mark.parametrize("build", ["one", "several", "ratios", "Adam", "Adams", "RMSprops", "Adagrads"])
+def test_nearly_all_steps_are_known_ahead(build: str) -> None:
+    assert count_writes(Scheduler(BUILDS[build](), one_cycle(0.8, 5000)), 5000) == 5
+
+
+@pytest.mark.parametrize("build", ["tensor", "frozen first"])
+def test_what_takes_more_than_an_entry_goes_the_long_way(build: str) -> None:
+    assert count_writes(Scheduler(BUILDS[build](), POLICY), 100) == 100
+
+
+def test_a_function_is_asked_for_each_step_as_it_comes() -> None:
+    asked: list[float] = []
+
+    def rate(step: Any) -> float:
+        asked.append(step)
+        return 0.1
+
+    scheduler = Scheduler(sgd(), lambda step: {"lr": rate(step)})
+    asked.clear()
+    for _ in range(3):
+        scheduler.step()
+    assert asked == [1, 2, 3]
+    scheduler.policy = Policy(9, lr=rate)  # type: ignore[arg-type] # arrays are of no interest
+    scheduler.step()
+    assert asked == [1, 2, 3, 4]
+    scheduler.policy = cyclical(0.1, 0.2, 1, mode=rate)
+    scheduler.step()
+    assert asked == [1, 2, 3, 4, 3]  # the number of the cycle
+
+
+def test_another_policy_holds_from_the_next_step_on() -> None:
+    optimizer = sgd()
+    scheduler = Scheduler(optimizer, one_cycle(0.8, 500))
+    update(optimizer, scheduler, 10)
+    scheduler.policy = cyclical(0.1, 0.3, 40)
+    assert values(optimizer)[0][0] == one_cycle(0.8, 500)(10)["lr"]
+    update(optimizer, scheduler)
+    assert values(optimizer)[0][0] == scheduler.policy(11)["lr"]
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_values_that_others_write_are_written_over(groups: int) -> None:
+    optimizer = sgd(*[0.1] * groups)
+    scheduler = Scheduler(optimizer, one_cycle(0.8, 500))
+    for step in range(1, 80):
+        for group in optimizer.param_groups[:: 1 + step % 2]:
+            group["lr"] = group["momentum"] = 0.123
+        update(optimizer, scheduler)
+        assert values(optimizer) == [at(step, scheduler.policy)] * groups
+
+
+def test_a_second_beta_that_others_schedule_is_theirs() -> None:
+    optimizer = BUILDS["Adams"]()
+    scheduler = Scheduler(optimizer, one_cycle(0.8, 500))
+    for step in range(1, 300):
+        second = 1 - step**-0.8
+        last = optimizer.param_groups[-1]
+        last["betas"] = (last["betas"][0], second)
+        scheduler.step()
+        first = scheduler.policy(step)["momentum"]
+        assert [group["betas"] for group in optimizer.param_groups] == [(first, 0.999)] * 2 + [
+            (first, second)
+        ]
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_rates_that_become_tensors_are_filled_from_then_on(groups: int) -> None:
+    """As before a capture or a compilation."""
+    optimizer = sgd(*[0.1] * groups)
+    scheduler = Scheduler(optimizer, one_cycle(0.8, 500))
+    update(optimizer, scheduler, 10)
+    rates = [torch.tensor(group["lr"], dtype=torch.float64) for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    for step in range(11, 90):
+        scheduler.step()
+        assert [float(rate) for rate in rates] == [at(step, scheduler.policy)[0]] * groups
+    assert all(group["lr"] is rate for group, rate in zip(optimizer.param_groups, rates, strict=True))
+
+
+def test_a_momentum_that_was_switched_off_begins_again() -> None:
+    """RMSprop makes its buffer at the first update, and only where there is momentum."""
+    optimizer = BUILDS["RMSprops"]()
+    scheduler = Scheduler(optimizer, one_cycle(0.8, 500))
+    scheduler.step()
+    optimizer.param_groups[1]["momentum"] = 0.0
+    update(optimizer, scheduler, 3)
+    assert values(optimizer) == [at(4, scheduler.policy)] * 3
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_groups_that_are_added_or_exchanged_within_what_is_known(groups: int) -> None:
+    optimizer = sgd(*[0.1] * groups)
+    scheduler = Scheduler(optimizer, one_cycle(0.8, 500))
+    update(optimizer, scheduler, 10)
+    optimizer.param_groups = [dict(group) for group in optimizer.param_groups]
+    update(optimizer, scheduler)
+    assert values(optimizer) == [at(11, scheduler.policy)] * groups
+    optimizer.param_groups[0] = dict(optimizer.param_groups[0])
+    update(optimizer, scheduler)
+    assert values(optimizer) == [at(12, scheduler.policy)] * groups
+    optimizer.add_param_group({"params": [parameter()], "lr": 0.05, "momentum": 0.5})
+    update(optimizer, scheduler)
+    rate, momentum = at(13, scheduler.policy)
+    assert values(optimizer) == [(rate, momentum)] * groups + [(rate / 2, momentum)]
+    del optimizer.param_groups[-1]
+    update(optimizer, scheduler, 100)
+    assert values(optimizer) == [at(113, scheduler.policy)] * groups
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_an_entry_that_is_taken_out_is_written_anew(groups: int) -> None:
+    optimizer = sgd(*[0.1] * groups)
+    scheduler = Scheduler(optimizer, one_cycle(0.8, 500))
+    update(optimizer, scheduler, 10)
+    del optimizer.param_groups[0]["momentum"]
+    scheduler.step()
+    assert "momentum" not in optimizer.param_groups[0]
+    assert scheduler.get_last_lr() == [at(11, scheduler.policy)[0]] * groups
+
+
+def test_a_copy_within_what_is_known_goes_on() -> None:
+    optimizer = sgd(0.1, 0.1)
+    scheduler = Scheduler(optimizer, one_cycle(0.8, 500))
+    update(optimizer, scheduler, 20)
+    for twin in (copy.deepcopy(scheduler), pickle.loads(pickle.dumps(scheduler))):
+        for step in range(21, 100):
+            twin.step()
+            assert values(twin.optimizer) == [at(step, scheduler.policy)] * 2
+    assert values(optimizer) == [at(20, scheduler.policy)] * 2
+
+
+def test_calls_that_others_count() -> None:
+    """As Accelerate does where a step was no update."""
+    scheduler = Scheduler(sgd(), POLICY)
+    scheduler.step()
+    scheduler._step_count += 1
+    scheduler.step()
+    assert (scheduler.last_epoch, scheduler._step_count) == (2, 4)
 
 
 # Beside other schedulers -----------------------------------------------------------------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onecycle._jobs import perform
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from onecycle._jobs import Job, Result
     from onecycle.tasks import Task
 
+_STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 RETRIES = 3  # of a job whose worker or node dies
 
 
@@ -19,7 +23,8 @@ class Ray:
     """Trials on Ray: a laptop's cores or a cluster, by Ray's own scheduler.
 
     A cluster is joined where `ray start` made one or RAY_ADDRESS names it; else Ray is started here. The
-    task is sent by value, with the file that it is defined in.
+    task is sent by value, with the loaded modules that are not installed: its nodes need Python, this
+    library and what else the task has installed, but not its files.
 
     Args:
         cpus: cores that a trial takes, which are also its threads.
@@ -60,11 +65,9 @@ class Ray:
             return
         self._connect()
         ray = self._ray
-        module = sys.modules.get(getattr(task.build, "__module__", ""))
-        if module is not None and not _installed(module):
-            ray.cloudpickle.register_pickle_by_value(module)
         remote = ray.remote(max_retries=RETRIES, **self._resources)(_perform)
-        sent = ray.put(task)
+        with _by_value(ray.cloudpickle):
+            sent = ray.put(task)
         running = {remote.remote(sent, job, self._threads): job for job in jobs}
         try:
             while running:
@@ -87,9 +90,27 @@ class Ray:
             self._started = True
 
 
-def _installed(module: Any) -> bool:
-    # What lies in site-packages is on every node, what the user wrote is not.
-    return "site-packages" in (getattr(module, "__file__", None) or "site-packages")
+@contextlib.contextmanager
+def _by_value(pickler: Any) -> Iterator[None]:
+    """Have functions and classes of the user's own modules sent as code, not as names to import."""
+    own = [module for name, module in list(sys.modules.items()) if name != "__main__" and _is_own(module)]
+    sent = [module for module in own if module.__name__ not in pickler.list_registry_pickle_by_value()]
+    for module in sent:
+        pickler.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in sent:
+            pickler.unregister_pickle_by_value(module)
+
+
+def _is_own(module: Any) -> bool:
+    file = getattr(module, "__file__", None)
+    if file is None or module.__name__.partition(".")[0] == "onecycle":
+        return False
+    path = Path(file).resolve()
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return not installed and not path.is_relative_to(_STANDARD)
 
 
 def _perform(task: Task, job: Job, threads: int) -> Result:

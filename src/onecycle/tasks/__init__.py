@@ -6,8 +6,9 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ EPOCHS = 10  # of a task that does not say
 
 BUILT_IN = {
     "digits": "scikit-learn's 1,797 handwritten digits, a small convolutional net, SGD",
+    "cifar10-resnet56": "CIFAR-10, ResNet-56 (He et al. 2015), SGD",
+    "cifar10-resnet20": "CIFAR-10, ResNet-20 (He et al. 2015), SGD",
+    "cifar10-3layer": "CIFAR-10, the 3-layer net of Smith 2018, SGD",
+    "cifar10-wide": "CIFAR-10, the wide ResNet-32 of Smith 2018, SGD",
+    "cifar10-quick": "CIFAR-10, the nine-layer residual net of Page 2018, SGD",
 }
+_FUNCTIONS = {"digits": "digits:build", "cifar10-3layer": "cifar10:three_layer"}  # else the name's two parts
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,10 @@ class Task:
         reseed(trial, seed)
         return trial
 
+    def having(self, options: Mapping[str, Any]) -> Task:
+        """The same task with further arguments of its builder fixed."""
+        return replace(self, build=partial(self.build, **options)) if options else self
+
     def default(self, name: str) -> Any:
         """The builder's own default of one of its arguments, None where it has none."""
         parameter = inspect.signature(self.build).parameters.get(name)
@@ -72,7 +83,8 @@ def resolve(reference: str) -> Task:
         ValueError: nothing of that name, or the file or module raises; the message says what there is.
     """
     if reference in BUILT_IN:
-        return _task(reference, importlib.import_module(f"onecycle.tasks.{reference}"), "build")
+        own, _, name = _FUNCTIONS.get(reference, reference.replace("-", ":")).partition(":")
+        return _task(reference, importlib.import_module(f"onecycle.tasks.{own}"), name)
     place, colon, function = reference.rpartition(":")
     if not colon or function.endswith(".py"):
         place, function = reference, "build"

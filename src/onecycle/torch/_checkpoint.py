@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onecycle._files import write_by
 from onecycle.torch._state import LEFT_OUT, Kept, Tree
 
 FORMAT, VERSION = "onecycle.checkpoint", 1
@@ -22,19 +22,17 @@ FORMAT, VERSION = "onecycle.checkpoint", 1
 
 def write(path: str | Path, state: Tree, device: torch.device, note: Mapping[str, Any]) -> None:
     """Write `state`, of a trial on `device`, and a JSON-like `note` to `path`, whole or not at all."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
     packed = _pack(state, tensors, device)
     document = {"format": FORMAT, "version": VERSION, "note": dict(note), "state": packed}
     header = json.dumps(document, allow_nan=False)
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, {"onecycle": header})
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_by(lambda temporary: save_file(tensors, temporary, {"onecycle": header}), path)
+    except SafetensorError as error:  # which it raises for a full disk, too
+        raise OSError(f"{path} cannot be written: {in_one_line(error)}") from error
 
 
 def read(path: str | Path, device: torch.device) -> tuple[Tree, dict[str, Any]]:
@@ -52,13 +50,24 @@ def read(path: str | Path, device: torch.device) -> tuple[Tree, dict[str, Any]]:
         with safe_open(path, "pt") as file:
             document = json.loads((file.metadata() or {}).get("onecycle", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no checkpoint of onecycle, or a damaged one: {error}") from error
+    except (SafetensorError, RecursionError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no checkpoint of onecycle, or a damaged one: {in_one_line(error)}"
+        ) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError(f"{path} is no checkpoint of onecycle, but another program's safetensors file")
     if document.get("version") != VERSION:
         raise ValueError(f"{path} is of version {document.get('version')!r}: upgrade onecycle to read it")
-    return _unpack(document["state"], tensors, device), dict(document["note"])
+    try:
+        return _unpack(document["state"], tensors, device), dict(document["note"])
+    except Exception as error:  # whatever damage may do to it
+        raise ValueError(f"{path} is a damaged checkpoint: {in_one_line(error)}") from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """What an error of another library says, cut short, and its kind where that may say little."""
+    text = " ".join(str(error).split())[:200]
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
 
 
 _NOT_HELD = {"left out": None}

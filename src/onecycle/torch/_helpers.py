@@ -52,8 +52,9 @@ def range_test(
         ValueError: an argument is out of its range; the message names it.
     """
     _check_known(range_test, trial)
+    made = Trial(model, optimizer, loss_fn, train_loader, val_loader, **trial)
     return _range_test.range_test(
-        Trial(model, optimizer, loss_fn, train_loader, val_loader, **trial),
+        made,
         start=start,
         end=end,
         steps=steps,
@@ -61,7 +62,7 @@ def range_test(
         sweep=sweep,
         hyper=hyper,
         seed=seed,
-        progress=progress,
+        progress=progress and made.is_main,
         batches_per_value=batches_per_value,
         evaluations=evaluations,
     )
@@ -94,13 +95,14 @@ def find_lr(
         ValueError: an argument is out of its range; the message names it.
     """
     _check_known(find_lr, trial)
+    made = Trial(model, optimizer, loss_fn, train_loader, val_loader, **trial)
     return _find.find_lr(
-        Trial(model, optimizer, loss_fn, train_loader, val_loader, **trial),
+        made,
         total_steps=total_steps,
         objective=objective,
         budget=budget,
         seed=seed,
-        progress=progress,
+        progress=progress and made.is_main,
     )
 
 

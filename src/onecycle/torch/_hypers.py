@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,6 +13,20 @@ from onecycle._policies import HYPERS
 Group = dict[str, Any]
 _KNOWN = frozenset(HYPERS)
 _SHARED = ("lr", "weight_decay")  # of these each group has its share, momentum is everyone's
+
+
+class Alike(NamedTuple):
+    """Param groups with plain numbers, which differ in their shares of the rate alone.
+
+    Attributes:
+        key: the entry that holds the momentum, "lr" where none is to be written.
+        others: what comes after the momentum in `betas`, None where it is a number by itself.
+        shares: each group's share of the rate, None where all have the whole; the first has.
+    """
+
+    key: str
+    others: tuple[float, ...] | None
+    shares: list[float] | None
 
 
 class Hypers:
@@ -61,6 +75,22 @@ class Hypers:
             for name in seen.keys() - {"lr"}:
                 _write(group, name, seen[name])
 
+    def alike(self, names: Collection[str]) -> Alike | None:
+        """The groups' common form, if they have one, and `names` are but the rate and the momentum."""
+        self._meet()
+        groups, shares = list(self._groups()), self._factors["lr"]
+        if len(self._optimizers) > 1 or not {"lr"} <= set(names) <= {"lr", "momentum"} or shares[:1] != [1.0]:
+            return None
+        keys = {_momentum_key(group) for group in groups} if "momentum" in names else {"lr"}
+        key = keys.pop() or "lr"
+        others = groups[0]["betas"][1:] if key == "betas" else None
+        for group in groups:
+            if keys or type(group["lr"]) is not float or not _is_plain(key, group[key]):
+                return None
+            if others is not None and group["betas"][1:] != others:
+                return None
+        return Alike(key, others, None if shares == [1.0] * len(shares) else shares)
+
     @property
     def has_momentum(self) -> bool:
         """Whether any group has a momentum, or betas, to set."""
@@ -107,6 +137,17 @@ def _read(group: Group, name: str) -> float | None:
     if name == "momentum" and name not in group:
         return float(group["betas"][0]) if "betas" in group else None
     return float(group[name]) if group.get(name) is not None else None
+
+
+def _momentum_key(group: Group) -> str | None:
+    return "momentum" if "momentum" in group else "betas" if "betas" in group else None
+
+
+def _is_plain(key: str, entry: Any) -> bool:
+    """Whether an entry is a float or a tuple of them: no tensor to fill, and no momentum that is to begin."""
+    if key == "betas":
+        return type(entry) is tuple and all(type(number) is float for number in entry)
+    return type(entry) is float and not (key == "momentum" and entry == 0)
 
 
 def _unscaled(groups: Sequence[Group], name: str) -> list[float | None]:

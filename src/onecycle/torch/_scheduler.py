@@ -3,13 +3,16 @@ from __future__ import annotations
 import operator
 import weakref
 from collections.abc import Callable, Mapping
+from itertools import repeat
 from typing import Any, SupportsIndex
 
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from onecycle._policies import HYPERS, Policy
 from onecycle.torch._hypers import Hypers
+
+SHORTEST, LONGEST = 64, 2048  # steps that are looked ahead at first, and at most
 
 
 class Scheduler(LRScheduler):
@@ -35,6 +38,15 @@ class Scheduler(LRScheduler):
         ValueError: `start_step` is below 0, or the policy names a hyper-parameter that is not known.
     """
 
+    _first: int  # the step from which on it is known what to write
+    _at: int  # how many steps of that were taken
+    _rates: list[float] | None  # where there is one group
+    _key: str  # what is written beside the rate
+    _seconds: list[Any]  # and with what
+    _write_groups: Callable[[int], bool] | None  # where there are several groups
+    _look: int  # how many steps are looked ahead next
+    _next_look: int  # and at which step
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -51,28 +63,43 @@ class Scheduler(LRScheduler):
             )
         _check_policy(policy)
         self.optimizer = optimizer
-        self.policy = policy
         self._hypers = Hypers([optimizer])
         self._hypers.mark("lr")  # SequentialLR starts from it
         self._hypers.mark(*policy(step))
-        self._step_count = step + 1
         self._led = False
+        self._calls_more = 1
+        self._policy = policy
         self.last_epoch = step
         _after_loading(optimizer, self)
 
     @property
+    def policy(self) -> Policy | Callable[[int], Mapping[str, float]]:
+        """Where the values come from; another one holds from the next step on."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: Policy | Callable[[int], Mapping[str, float]]) -> None:
+        self._policy = policy
+        self._place(self.last_epoch)
+
+    @property
     def last_epoch(self) -> int:
         """Completed updates; setting it sets the optimizer. A SequentialLR sets -1, which undoes that."""
-        return self._step
+        return self._first + self._at
 
     @last_epoch.setter
     def last_epoch(self, step: int) -> None:
-        self._step = step
-        if step < 0:
-            self._led = True
-            self._hypers.undo()
-        else:
-            self._hypers.write(self.policy(step))
+        self._place(step)
+        self._write()
+
+    @property
+    def _step_count(self) -> int:
+        """Calls so far, as torch counts them: one more than updates, unless others raise it."""
+        return self.last_epoch + self._calls_more
+
+    @_step_count.setter
+    def _step_count(self, count: int) -> None:
+        self._calls_more = count - self.last_epoch
 
     @property
     def base_lrs(self) -> list[float]:  # type: ignore[override]
@@ -81,8 +108,30 @@ class Scheduler(LRScheduler):
 
     def step(self, epoch: int | None = None) -> None:
         """Count one more completed update (or `epoch` of them in all) and set what the next one needs."""
-        self._step_count += 1
-        self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
+        if epoch is not None:
+            self.last_epoch = epoch
+            return
+        now = self._at
+        then = now + 1
+        try:
+            if (rates := self._rates) is not None:
+                key, seconds = self._key, self._seconds
+                (group,) = self.optimizer.param_groups
+                if group["lr"] is rates[now] and group[key] is seconds[now]:
+                    group["lr"] = rates[then]
+                    group[key] = seconds[then]
+                    self._at = then
+                    return
+            elif self._write_groups is not None and self._write_groups(then):
+                self._at = then
+                return
+        except (IndexError, KeyError, ValueError):  # the end of what is known, or other entries or groups
+            pass
+        self._first, self._at = self._first + then, 0
+        self._rates = self._write_groups = None
+        self._write()
+        if self._first >= self._next_look:
+            self._look_ahead()
 
     def get_last_lr(self) -> list[float]:  # type: ignore[override]
         """Each group's present rate."""
@@ -100,12 +149,15 @@ class Scheduler(LRScheduler):
         Raises:
             ValueError: `state_dict` holds no count of updates.
         """
-        step = _integer(state_dict.get("last_epoch"))
+        step = _integer(state_dict.get("last_epoch")) if isinstance(state_dict, Mapping) else None
         if step is None or step < -self._led:
-            raise ValueError(f"state_dict must hold 'last_epoch', an int >= 0, got {dict(state_dict)!r:.120}")
-        self._step_count = step + 1
-        self._step = step
+            raise ValueError(f"state_dict must hold 'last_epoch', an int >= 0, got {state_dict!r:.120}")
+        self._place(step)
+        self._calls_more = 1
         self._write_loaded()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_rates": None, "_seconds": [], "_write_groups": None}  # worked out anew
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -113,7 +165,48 @@ class Scheduler(LRScheduler):
 
     def _write_loaded(self) -> None:
         if not self._led:
-            self.last_epoch = self._step
+            self.last_epoch = self.last_epoch
+
+    def _place(self, step: int) -> None:
+        """Be at `step`, with nothing known of the steps ahead."""
+        self._first, self._at = step, 0
+        self._rates = self._write_groups = None
+        self._key, self._seconds = "lr", []
+        self._next_look, self._look = max(step, 0), SHORTEST
+
+    def _write(self) -> None:
+        if self._first < 0:
+            self._led = True
+            self._hypers.undo()
+        else:
+            self._hypers.write(self._policy(self._first))
+
+    def _look_ahead(self) -> None:
+        """Work out what the next steps write, where that is one or two entries of groups that are alike.
+
+        A step then writes without asking policy and groups, if it finds the very objects there that the
+        last one wrote. Whatever else it finds, it takes the long way, and for as many steps as were known.
+        """
+        first, count = self._first, self._look
+        self._next_look, self._look = first + count, min(8 * count, LONGEST)
+        series = self._policy._series(first, count) if type(self._policy) is Policy else None
+        alike = None if series is None else self._hypers.alike(series)
+        if series is None or alike is None:
+            return
+        rates: list[float] = series["lr"]
+        seconds: list[Any] = rates if alike.key == "lr" else series["momentum"]
+        if alike.others is not None:
+            seconds = list(zip(seconds, *map(repeat, alike.others), strict=False))
+        elif alike.key == "momentum" and min(seconds) <= 0:  # one that begins anew is more than an entry
+            return
+        groups = self.optimizer.param_groups
+        groups[0]["lr"] = rates[0]
+        for group in groups:
+            group[alike.key] = seconds[0] if alike.key != "lr" else group["lr"]
+        if len(groups) > 1:
+            self._write_groups = _writer(self.optimizer, rates, alike.key, seconds, alike.shares)
+        else:
+            self._rates, self._key, self._seconds = rates, alike.key, seconds
 
     # The two entrances that SequentialLR uses.
     def _initial_step(self) -> None:
@@ -121,6 +214,46 @@ class Scheduler(LRScheduler):
 
     def _update_lr(self, epoch: int | None = None) -> None:
         self.step(epoch)
+
+
+def _writer(
+    optimizer: Optimizer, rates: list[float], key: str, seconds: list[Any], shares: list[float] | None
+) -> Callable[[int], bool]:
+    """A function that writes to all groups what is known for an index; False where others have written.
+
+    It looks at the first group's rate, and at what each group has beside it. Of SGD's momentum the first
+    one does, as SGD alone needs nothing to begin one that was 0.
+    """
+    known, count = optimizer.param_groups, len(optimizer.param_groups)
+    each = key == "betas" or (key == "momentum" and type(optimizer) is not SGD)
+
+    def write(at: int) -> bool:
+        groups, two = optimizer.param_groups, key
+        was, rate, second = seconds[at - 1], rates[at], seconds[at]
+        if groups is not known or len(groups) != count:
+            return False
+        if groups[0]["lr"] is not rates[at - 1] or groups[0][two] is not was:
+            return False
+        if each:
+            for group in groups:
+                if group[two] is not was:  # others may have a schedule of the second beta
+                    return False
+                group["lr"] = rate
+                group[two] = second
+        elif two != "lr":
+            for group in groups:
+                group["lr"] = rate
+                group[two] = second
+        elif shares is None:
+            for group in groups:
+                group["lr"] = rate
+        if shares is not None:
+            for group, share in zip(groups, shares, strict=True):
+                group["lr"] = rate * share
+            groups[0]["lr"] = rate  # the very object
+        return True
+
+    return write
 
 
 def _integer(value: Any) -> int | None:

@@ -205,6 +205,7 @@ def _keep_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tree]:
     places = {id(p): place for place, p in enumerate(_parameters(optimizer))}
     return {
         "state": [(places.get(id(key), key), keep(value)) for key, value in optimizer.state.items()],
+        "objects": [keep(vars(each)) for each in _objects(optimizer.state)],
         "groups": [
             {name: keep(value) for name, value in group.items() if name != "params"}
             for group in optimizer.param_groups
@@ -226,8 +227,27 @@ def _put_back_optimizer(optimizer: torch.optim.Optimizer, tree: dict[str, Tree])
     optimizer.state.clear()
     for place, value in tree["state"]:
         optimizer.state[parameters[place] if isinstance(place, int) else place] = put_back(value)
+    for attributes in tree["objects"]:
+        put_back(attributes)
     for group, kept in zip(optimizer.param_groups, tree["groups"], strict=True):
         put_back_into(group, kept, _OF_GROUPS)
+
+
+def _objects(state: Mapping[Any, Any]) -> list[object]:
+    """Objects of classes of its own that an optimizer keeps in its state, such as preconditioners."""
+
+    def is_own(thing: object) -> bool:
+        library = (*_KEPT, set, nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType)
+        return hasattr(thing, "__dict__") and not isinstance(thing, library)
+
+    def held(thing: object) -> Iterable[object]:
+        if isinstance(thing, dict):
+            return list(thing.values())
+        if isinstance(thing, (list, tuple, deque)):
+            return list(thing)
+        return list(vars(thing).values()) if is_own(thing) else ()
+
+    return [thing for thing in _walk(state.values(), held, most=2**20) if is_own(thing)]
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from random import SystemRandom
 from typing import Any
 
-from torch.utils.data import DataLoader
+import torch
+from torch.utils.data import DataLoader, Sampler
 
 from onecycle.torch._state import (
     GENERATORS,
@@ -46,6 +47,10 @@ class Stream:
         self._parts = pipeline(loader)
         found = find(GENERATORS, loader, *others)
         self._generators = [each for each in found if not isinstance(each, SystemRandom)]  # it has no state
+        self._samplers = [p for p in self._parts if isinstance(p, Sampler) and hasattr(p, "set_epoch")]
+        if self._samplers:
+            self._epochs = torch.Generator()
+            self._generators.append(self._epochs)
         self._batches: Iterator[Any] | None = None
         self._start: Tree = None
         self._taken = 0
@@ -115,6 +120,10 @@ class Stream:
 
     def _begin(self) -> None:
         self._start, self._taken = self.keep_sources(), 0
+        if self._samplers:  # the order of a DistributedSampler depends on its epoch alone
+            epoch = int(torch.randint(1 << 16, (), generator=self._epochs))
+            for sampler in self._samplers:
+                sampler.set_epoch(epoch)
         self._batches = iter(private(self._loader))
 
     def _take(self) -> Any:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import inspect
-import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from onecycle._policies import HYPERS
 from onecycle.torch import _checkpoint
 from onecycle.torch._hypers import Hypers
+from onecycle.torch._processes import Processes
 from onecycle.torch._state import (
     Tree,
     find,
@@ -48,6 +49,10 @@ class Trial:
     and the order in which they hold things, and the random generators; also those that `step` refers to.
     What is out of reach: an iterator's batches, state within other objects, and whatever a step does beyond
     this process. (A file holds of the loader only what it counts.)
+
+    Where the model is wrapped in DistributedDataParallel or sharded by `fully_shard`, there is one such trial
+    on every process, and all take every step together: losses are means over the processes, the validation
+    loss is over all their samples, and `size` counts them all.
 
     Args:
         model: on the device where it is to be trained.
@@ -150,6 +155,7 @@ class Trial:
             raise ValueError(
                 "an optimizer that needs a closure, such as LBFGS, must be alone and without amp"
             )
+        self._processes = self._together()
         fixed = _batch_size(train_loader)
         self._batch_size, self._measure = fixed or 0, fixed is None
 
@@ -158,13 +164,24 @@ class Trial:
     @property
     def size(self) -> int:
         """Samples per step; where the loader does not tell, those of the last batch, 0 before the first."""
-        return self._batch_size * self._accumulate
+        return self._batch_size * self._accumulate * self._processes.count
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the only one, or the first of those that train the model together."""
+        return self._processes.rank == 0
 
     @property
     def steps_per_epoch(self) -> int | None:
         """Updates in one pass over the training data, None where the loader has no length."""
         length = _length(self._loader)
         return None if length is None else max(length // self._accumulate, 1)
+
+    @property
+    def norm(self) -> float:
+        """Euclidean norm of all parameters."""
+        norms = [parameter.detach().norm() for parameter in self._model.parameters()]
+        return float(torch.stack([norm.double().cpu() for norm in norms]).norm()) if norms else 0.0
 
     def describe(self) -> dict[str, Any]:
         """What a curve's settings keep of it: optimizers, the first group's values, steps in an epoch."""
@@ -182,8 +199,8 @@ class Trial:
             ValueError: a value is no finite number, or momentum is to be set alone and there is none.
         """
         for name, value in hyper.items():
-            if not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
-                raise ValueError(f"{name} must be a finite number, got {value!r}")
+            if not isinstance(value, (int, float, np.number)) or not abs(value) <= sys.float_info.max:
+                raise ValueError(f"{name} must be a finite number, got {value!r:.60}")
         if hyper.keys() == {"momentum"} and not self._hypers.has_momentum:
             raise ValueError(
                 f"momentum cannot be set: the optimizer, {self.describe()['optimizer']}, has no momentum"
@@ -209,12 +226,12 @@ class Trial:
         if not self._model.training:
             self._train_mode(True)
         if self._own_step is not None:
-            return _scalar(self._own_step(self._next_batch()), "step").detach()
+            return self._over_all(_scalar(self._own_step(self._next_batch()), "step").detach())
         # A scale of 2^16, halved at each skip, fits any loss within 32 of them.
         for _ in range(32):
             loss = self._update([self._next_batch() for _ in range(self._accumulate)])
             if loss is not None:
-                return loss
+                return self._over_all(loss)
         return torch.tensor(float("nan"), device=self._device)
 
     @torch.no_grad()
@@ -223,8 +240,7 @@ class Trial:
         if self._val_loader is None:
             return None
         sources, state = self._stream.keep_sources(), self._keep_model()
-        total = torch.zeros(1 + len(self._metrics), dtype=torch.float64)
-        count = 0
+        total = torch.zeros(2 + len(self._metrics), dtype=torch.float64)  # of samples, losses, metrics
         try:
             self._train_mode(False)
             for batch in private(self._val_loader):
@@ -233,17 +249,18 @@ class Trial:
                 with self._autocast():
                     output, target = self._forward(batch)
                     values = [
+                        1.0,
                         self._loss(output, target),
                         *(f(output, target) for f in self._metrics.values()),
                     ]
                 total += size * torch.stack([_scalar(v, "loss_fn").double().cpu() for v in values])
-                count += size
         finally:
             self._put_back_model(state)
             self._stream.put_back_sources(sources)
+        count, *totals = self._processes.sum(total, self._device).tolist()
         if count == 0:
             raise ValueError("val_loader gave no batch: it is empty, or an iterator that is used up")
-        loss, *metrics = (total / count).tolist()
+        loss, *metrics = (each / count for each in totals)
         self.metrics = dict(zip(self._metrics, metrics, strict=True))
         return float(loss)
 
@@ -265,7 +282,12 @@ class Trial:
         self._stream.put_back(state["data"])
 
     def write(self, path: str | Path, note: Mapping[str, Any] | None = None) -> None:
-        """Write `save()`, and a JSON-like `note` with it, to one safetensors file, atomically."""
+        """Write `save()`, and a JSON-like `note` with it, to one safetensors file, atomically.
+
+        Raises:
+            ValueError: the model is sharded over processes.
+        """
+        self._check_whole()
         _checkpoint.write(path, self.save(), self._device, note or {})
 
     def read(self, path: str | Path) -> dict[str, Any]:
@@ -275,21 +297,41 @@ class Trial:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is no checkpoint, or of another model, optimizer or loader.
+            ValueError: the file is no checkpoint, or of another model, optimizer or loader, or the model is
+                sharded over processes.
         """
+        self._check_whole()
         (state, note), before = _checkpoint.read(path, self._device), self.save()
         try:
             _check_same(state, before)
             self.restore(state)
-        except Exception as error:
+        except BaseException as error:
             self.restore(before)
-            raise ValueError(f"{path} is the state of another trial: {error}") from error
+            if not isinstance(error, Exception):
+                raise
+            raise ValueError(
+                f"{path} is the state of another trial: {_checkpoint.in_one_line(error)}"
+            ) from error
         return note
 
     # The parts -------------------------------------------------------------------------------------
 
+    def _together(self) -> Processes:
+        return Processes.of(self._modules)
+
+    def _check_whole(self) -> None:
+        if self._processes.sharded:
+            raise ValueError(
+                "the model is sharded, and a file would hold this process's part alone: "
+                "save it with torch.distributed.checkpoint"
+            )
+
+    def _over_all(self, loss: Tensor) -> Tensor:
+        return self._processes.mean(loss, self._device)
+
     def _keep_model(self, entire: bool | None = None) -> dict[str, Tree]:
         """Modules, and parameters and optimizers too if `entire`; None: if evaluation changes those."""
+        self._processes.reshard()
         named = name_parameters(self._roots, self._all_optimizers)
         state: dict[str, Tree] = {"modules": keep_modules(self._modules, named)}
         if entire or (entire is None and any(map(_switch, self._optimizers))):
@@ -298,6 +340,7 @@ class Trial:
         return state
 
     def _put_back_model(self, state: dict[str, Tree]) -> None:
+        self._processes.reshard()
         named = name_parameters(self._roots, self._all_optimizers)
         if "parameters" in state:
             named = put_back_parameters(named, state["parameters"])
@@ -485,7 +528,7 @@ def _scalar(loss: Any, name: str) -> Tensor:
             f"{name} must give a scalar, got a tensor of shape {tuple(loss.shape)}: "
             "take its mean, or use reduction='mean'"
         )
-    return loss.reshape(())
+    return loss if loss.ndim == 0 else loss.reshape(())  # a view is one more step back
 
 
 def _to(batch: Any, device: torch.device) -> Any:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from benchmarks.regret import calibration, choose, search
+from benchmarks.regret.measure import Oracle
+
+# Least at 0.1, where the two seeds differ; the highest rate diverges from the second.
+BOWL = Oracle(
+    rates=np.array([1e-5, 0.1, 10.0]),
+    losses=np.array([[5.0, 5.0], [1.0, 3.0], [7.0, math.nan]]),
+    diverged=np.array([[False, False], [False, False], [False, True]]),
+    trivial=6.0,
+)
+
+
+def test_a_run_ends_where_the_grid_says() -> None:
+    assert search.ended(BOWL, -1, 0) == 1.0
+    assert search.ended(BOWL, -3, 1) == pytest.approx(4.0)
+    assert search.ended(BOWL, 1, 1) == 20.0  # ten times the best mean, 2
+    assert search.ended(BOWL, -9, 0) == 5.0
+
+
+def test_a_search_is_judged_by_the_rate_of_its_best_run() -> None:
+    # The second run is best by luck of its seed, and the third by its mean: the second is taken.
+    runs = [(-5.0, 5.0), (-3.0, 3.0), (-1.0, 3.5), (0.0, 2.9)]
+    regrets = search.regrets(BOWL, runs)
+    assert regrets[:3] == pytest.approx([1.5, 0.75, 0.75])
+    assert regrets[3] == BOWL.regret(1.0)
+
+
+def test_random_search_is_the_same_for_a_seed_and_finds_the_best_in_time() -> None:
+    assert search.random_search(BOWL, 3) == search.random_search(BOWL, 3)
+    mean = np.mean([search.regrets(BOWL, search.random_search(BOWL, i)) for i in range(50)], axis=0)
+    assert mean.shape == (search.RUNS,)
+    assert mean[0] > 3 * mean[-1]
+
+
+def test_a_task_left_out_has_the_choice_that_is_best_for_the_others() -> None:
+    table = np.array([[0.0, 0.2, 0.2], [0.5, 0.1, 0.0]])  # two choices, three tasks
+    # Without the first the second choice is best; without the second or the third, the first.
+    assert choose.left_out(table) == pytest.approx((0.5 + 0.2 + 0.2) / 3)
+
+
+def test_intervals_are_tried_on_the_task_that_they_were_not_made_of() -> None:
+    even = {name: np.linspace(-1, 1, 101) for name in "abc"}
+    assert calibration.held(even, 0.5) == pytest.approx(0.5, abs=0.02)
+    # A task that is off by more than any other is never held, and widens what the others are given.
+    odd = even | {"odd": np.full(101, 5.0)}
+    assert calibration.held(odd, 0.6) == pytest.approx(0.75 * 0.7, abs=0.01)

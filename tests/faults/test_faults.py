@@ -1,0 +1,86 @@
+"""A few of the faults of `benchmarks.reliability`: after each, nothing is lost and a second start goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("safetensors")
+if not hasattr(os, "fork"):
+    pytest.skip("the harness forks", allow_module_level=True)
+
+from benchmarks.reliability import commands, faults
+from benchmarks.reliability.faults import Counts
+from benchmarks.reliability.problem import Fault
+
+
+@pytest.mark.parametrize(
+    ("run", "least"),
+    [
+        (partial(faults.sweep_of_faults, small=True), 30),
+        (partial(faults.interrupts_at_lines, most=25), 25),
+        (partial(faults.interrupts_at_any_moment, moments=8), 1),
+        (partial(faults.loaders_that_hang, hangs=1), 1),
+        (faults.loaders_that_end_early, 12),
+    ],
+    ids=["at every place", "at lines", "at any moment", "a worker hangs", "a loader ends early"],
+)
+def test_nothing_is_lost_in_python(run: Callable[[Counts], None], least: int) -> None:
+    counts: Counts = {}
+    run(counts)
+    assert {kind: row.lost for kind, row in counts.items() if row.lost} == {}
+    assert sum(row.injected for row in counts.values()) >= least
+
+
+def test_the_harness_sees_what_is_lost() -> None:
+    """A range test that puts nothing back must not pass."""
+
+    def careless(problem: faults.Problem) -> str:
+        problem.train(2)
+        return ""
+
+    with pytest.raises(AssertionError, match="careless without any fault takes: model or optimizer"):
+        faults.Case(careless)
+
+
+@pytest.fixture(scope="module", params=["train", "tune"])
+def command(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> commands.Command:
+    commands.preload()
+    return commands.command(request.param, tmp_path_factory.mktemp("commands"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "at"),
+    [
+        ("kill", "update", 17),
+        ("terminate", "update", 17),
+        ("kill", "flush", 2),
+        ("full disk", "rename", 2),
+        ("kill", "checkpoint", 1),
+    ],
+)
+def test_a_second_start_goes_on(command: commands.Command, kind: str, place: str, at: int) -> None:
+    counts: Counts = {}
+    command.strike(counts, kind, Fault(kind, place, at))
+    if place == "checkpoint" and command.name == "tune":
+        assert not counts  # it writes none
+        return
+    assert counts[kind].lost == []
+    assert counts[kind].injected == 1
+
+
+def test_a_killed_process_leaves_no_temporary_file_for_good(tmp_path: Path) -> None:
+    from onecycle._files import remove_unfinished
+
+    (tmp_path / "curves").mkdir()
+    ours = [tmp_path / ".run.json.0123456789abcdef", tmp_path / "curves" / ".lr.json.0123456789abcdef"]
+    yours = [tmp_path / name for name in (".env", "run.json", ".notes.txt", "curves/lr.json")]
+    for path in (*ours, *yours):
+        path.write_text("")
+    remove_unfinished(tmp_path)
+    assert [path.exists() for path in ours] == [False, False]
+    assert all(path.exists() for path in yours)

@@ -1,0 +1,204 @@
+"""Any value for any argument: what comes of it is a result, or one clear line that says what is wrong."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import onecycle as oc
+from fakes import Quadratic
+from onecycle.cli import main
+from onecycle.torch import Scheduler, Trial
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 20),
+    st.sampled_from([-1, 0, 1, 2, 10**19, -(10**400), 10**400, 5e-324, 1.8e308, -0.0, 0.1, 0.5, 0.95]),
+    st.floats(),
+    st.sampled_from(["", "lr", "nan", "1", "linear", "train", "a\nb", "x" * 300, b"bytes", object, object()]),
+)
+JUNK = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.tuples(inner, inner),
+        st.dictionaries(st.sampled_from(["lr", "a", 1]), inner),
+    ),
+    max_leaves=4,
+)
+TRIAL = Quadratic(noise=0.01)
+
+
+def small_trial(**arguments: Any) -> Trial:
+    model = torch.nn.Linear(2, 1)
+    given_: dict[str, Any] = {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "loss_fn": torch.nn.functional.mse_loss,
+        "train_loader": [(torch.ones(2, 2), torch.zeros(2, 1))],
+    }
+    return Trial(**{**given_, **arguments})
+
+
+def scheduler(**arguments: Any) -> Scheduler:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    return Scheduler(**{"optimizer": optimizer, "policy": oc.one_cycle(0.1, 10), **arguments})
+
+
+# Each function with arguments that it takes, any of which may become anything.
+FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "one_cycle": (
+        oc.one_cycle,
+        {"max_lr": 0.1, "total_steps": 20, "min_lr": 0.01, "final_lr": 0.001, "tail": 0.1, "peak": 0.5}
+        | {"momentum": (0.95, 0.85), "shape": "linear", "form": "paper"},
+    ),
+    "one_cycle.from_torch": (
+        oc.one_cycle.from_torch,
+        {"max_lr": 0.1, "total_steps": 20, "pct_start": 0.3, "anneal_strategy": "cos", "div_factor": 25},
+    ),
+    "one_cycle.from_fastai": (
+        oc.one_cycle.from_fastai,
+        {"lr_max": 0.1, "total_steps": 20, "div": 25, "moms": (0.9, 0.8, 0.9)},
+    ),
+    "cyclical": (
+        oc.cyclical,
+        {"base_lr": 0.01, "max_lr": 0.1, "step_size": 5, "mode": "triangular", "gamma": 0.9}
+        | {"step_size_down": 5, "momentum": 0.9, "total_steps": 30},
+    ),
+    "cyclical.from_torch": (
+        oc.cyclical.from_torch,
+        {"base_lr": 0.01, "max_lr": 0.1, "step_size_up": 5, "gamma": 0.9, "step_size_down": 2.5},
+    ),
+    "Curve": (
+        oc.Curve,
+        {"value": [0.1, 0.2], "loss": [1.0, 0.5], "step": [0, 1], "seed": [0, 0], "val_loss": [1, 1]}
+        | {"noise": None, "hyper": "lr", "sweep": "linear", "settings": {}},
+    ),
+    "Suggestion": (
+        oc.Suggestion,
+        {"value": 0.2, "low": 0.1, "high": 0.3, "rule": "valley", "reason": "why"},
+    ),
+    "Recipe": (
+        oc.Recipe,
+        {"max_lr": 0.1, "min_lr": 0.01, "interval": (0.1, 0.2), "momentum": 0.9, "weight_decay": 0.1}
+        | {"batch_size": 8, "total_steps": 20, "form": "paper", "evidence": {}},
+    ),
+    "range_test": (
+        oc.range_test,
+        {"trial": TRIAL, "start": 1e-3, "end": 1.0, "steps": 12, "repeats": 1, "hyper": "lr", "seed": 0}
+        | {"sweep": "linear", "progress": False, "batches_per_value": 1, "evaluations": 2},
+    ),
+    "find_lr": (
+        oc.find_lr,
+        {"trial": TRIAL, "total_steps": 60, "objective": "train", "budget": 0.2, "seed": 0}
+        | {"progress": False},
+    ),
+    "train": (
+        oc.train,
+        {"trial": TRIAL, "policy": oc.one_cycle(0.01, 3), "total_steps": 3, "evaluate_every": 2}
+        | {"progress": False},
+    ),
+    "Trial": (
+        small_trial,
+        {"optimizer": None, "loss_fn": None, "train_loader": [], "val_loader": None, "step": None}
+        | {"device": None, "amp": None, "accumulate": 1, "clip_grad_norm": 1.0},
+    ),
+    "Trial.set": (
+        lambda **hyper: small_trial().set(**hyper),
+        {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.1},
+    ),
+    "Trial.seed": (lambda seed: small_trial().seed(seed), {"seed": 0}),
+    "Scheduler": (scheduler, {"policy": oc.one_cycle(0.1, 10), "start_step": 3}),
+    "Scheduler.load_state_dict": (
+        lambda state: scheduler().load_state_dict(state),
+        {"state": {"last_epoch": 3}},
+    ),
+    "Policy": (oc.Policy, {"total_steps": 3, "lr": oc.constant(0.1), "momentum": None}),
+}
+# A number of steps is as many as are asked for.
+COSTLY = {
+    "range_test": ("steps", "repeats", "batches_per_value"),
+    "find_lr": ("total_steps", "budget"),
+    "train": ("total_steps",),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@settings(deadline=None, max_examples=25)
+@given(data=st.data())
+@pytest.mark.filterwarnings("ignore")
+def test_any_value_for_any_argument(name: str, data: st.DataObject) -> None:
+    function, usual = FUNCTIONS[name]
+    changed = data.draw(st.lists(st.sampled_from(sorted(usual)), min_size=1, max_size=2, unique=True))
+    values = {one: data.draw(JUNK, label=one) for one in changed}
+    for one in COSTLY.get(name, ()):
+        if isinstance(values.get(one), (int, float)) and values[one] > 100:
+            values[one] = 1
+    said = "done"
+    try:
+        function(**{**usual, **values})
+    except (oc.Inconclusive, ValueError, TypeError) as error:
+        said = str(error)
+    assert said.strip()
+    assert len(said) < 1500
+
+
+OPTIONS = {
+    "schedule one-cycle": ["--max-lr", "--total-steps", "--min-lr", "--final-lr", "--tail", "--peak"],
+    "schedule cyclical": [
+        "--base-lr",
+        "--max-lr",
+        "--step-size",
+        "--step-size-down",
+        "--gamma",
+        "--total-steps",
+    ],
+    "find digits": ["--budget", "--start", "--end", "--steps", "--epochs", "--seed"],
+    "tune digits": ["--budget", "--steps", "--epochs", "--workers", "--gpus", "--seed"],
+    "suggest": ["--rule", "--lr", "--loss", "--plot"],
+    "train digits": ["--recipe", "--epochs", "--steps", "--seed"],
+}
+WORDS = st.sampled_from(
+    [
+        "",
+        "0",
+        "-1",
+        "1e400",
+        "nan",
+        "inf",
+        "-inf",
+        "1e-320",
+        "x",
+        "a b",
+        "9" * 30,
+        "/",
+        "/nowhere/x",
+        "\n",
+        "--",
+    ]
+)
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+@settings(deadline=None, max_examples=25)
+@given(data=st.data())
+def test_any_word_for_any_option(command: str, data: st.DataObject) -> None:
+    arguments = command.split()
+    for option in data.draw(st.lists(st.sampled_from(OPTIONS[command]), min_size=2, unique=True)):
+        arguments += [option, data.draw(WORDS)]
+    if command.startswith(("find", "tune", "train")):
+        arguments += ["--steps", "0"]  # whatever else is wrong, nothing is trained
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said), pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code in (0, 1, 2), said.getvalue()
+    assert "Traceback" not in said.getvalue()
+    assert "--debug shows where" not in said.getvalue()

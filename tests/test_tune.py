@@ -1,0 +1,480 @@
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import onecycle as oc
+from fakes import Quadratic
+from onecycle._jobs import Job, Ledger, Result, perform, read_record, write_record
+from onecycle._lengths import fit, outlook
+from onecycle._search import SHORTEST, Facts, Search, Setting, State
+from onecycle.engines import Local, choose
+from onecycle.tasks import Task
+
+
+class Net(Quadratic):
+    """A quadratic with a batch size, whose noise falls with it, and a weight decay; its steps are counted."""
+
+    steps = 0
+    samples = 0
+
+    def __init__(self, seed: int, batch_size: int, weight_decay: float, **options: Any) -> None:
+        super().__init__(noise=0.02 / math.sqrt(batch_size), val=True, **options)
+        self.size = batch_size
+        self.state["hyper"]["weight_decay"] = weight_decay
+        self.seed(seed)
+
+    def step(self) -> float:
+        Net.steps += 1
+        Net.samples += self.size
+        return super().step()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "optimizer": "SGD",
+            "momentum": self.state["hyper"]["momentum"],
+            "weight_decay": self.state["hyper"]["weight_decay"],
+            "steps_per_epoch": 10,
+        }
+
+
+def build(seed: int, batch_size: int = 8, weight_decay: float = 1e-4) -> Net:
+    return Net(seed, batch_size, weight_decay)
+
+
+@pytest.fixture(autouse=True)
+def _counted() -> None:
+    Net.steps = Net.samples = 0
+
+
+def settled(recipe: oc.Recipe) -> dict[str, Any]:
+    return {each["what"]: each for each in recipe.evidence["decisions"]}
+
+
+@pytest.mark.parametrize("budget", [0.05, 0.2, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("steps", [300, 2000])
+def test_no_more_is_spent_than_the_budget(budget: float, steps: int) -> None:
+    recipe = oc.tune(build, total_steps=steps, budget=budget)
+    looked = 8  # updates that show what `build` is
+    assert Net.steps <= budget * steps + looked
+    assert Net.samples <= 8 * (budget * steps + looked)
+    assert recipe.evidence["cost"] <= budget + 1e-9
+    assert Net.steps <= recipe.evidence["cost"] * steps + looked
+    assert set(settled(recipe)) == {"max_lr", "batch_size", "weight_decay", "momentum", "total_steps"}
+
+
+def test_what_a_budget_allows_for_is_used() -> None:
+    for budget in (0.2, 0.5, 1.0, 2.0):
+        cost = oc.tune(build, total_steps=2000, budget=budget).evidence["cost"]
+        assert 0.6 * budget < cost <= budget
+
+
+def test_the_recipe_trains_far_below_where_it_began() -> None:
+    recipe = oc.tune(build, total_steps=2000, budget=1.0)
+    assert recipe.batch_size is not None
+    assert recipe.weight_decay is not None
+    trial = build(5, recipe.batch_size, recipe.weight_decay)
+    begin = trial.evaluate()
+    end = oc.train(trial, recipe.policy()).last("val_loss")
+    assert begin is not None
+    assert end is not None
+    assert end < begin / 100
+    assert recipe.interval is not None
+    assert recipe.interval[0] <= recipe.max_lr <= recipe.interval[1]
+
+
+def test_a_small_budget_is_a_range_test_and_the_rest_is_said_to_be_the_task_s() -> None:
+    recipe = oc.tune(build, total_steps=1000, budget=0.1)
+    assert recipe.evidence["trials"] == 1
+    assert recipe.batch_size is None or recipe.batch_size == 8
+    assert "the budget does not allow for" in settled(recipe)["weight_decay"]["reason"]
+
+
+def test_epochs_are_counted_in_updates_of_the_task_s_own_batch() -> None:
+    assert oc.tune(build, epochs=100, budget=0.05).evidence["total_steps"] == 1000
+
+
+def test_the_same_seed_gives_the_same_recipe_whatever_the_engine(tmp_path: Path) -> None:
+    one, two = Local(), Local(2)
+    try:
+        recipes = [
+            oc.tune(build, total_steps=2000, budget=1.0, engine=engine, out=tmp_path / str(i), seed=3)
+            for i, engine in enumerate((one, two))
+        ]
+    finally:
+        two.close()
+    assert recipes[0] == recipes[1]
+    texts = [(tmp_path / str(i) / "recipe.toml").read_text() for i in range(2)]
+    assert texts[0] == texts[1]
+    assert oc.tune(build, total_steps=2000, budget=1.0, seed=4) != recipes[0]
+
+
+def test_what_is_kept_tells_how_it_came_about(tmp_path: Path) -> None:
+    recipe = oc.tune(build, total_steps=2000, budget=1.0, out=tmp_path)
+    assert oc.Recipe.load(tmp_path / "recipe.toml") == recipe
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert (run["command"], run["status"]) == ("tune", "done")
+    assert oc.Curve.load(tmp_path / "curves/lr.json").suggest().max_lr > 0
+    files = {path.stem for path in (tmp_path / "trials").glob("*.json")}
+    named = {name for each in recipe.evidence["decisions"] for name in each.get("trials", ())}
+    assert named == files
+    assert len(files) == recipe.evidence["trials"] > 5
+    for path in (tmp_path / "trials").glob("*.json"):
+        job, result = read_record(path)
+        assert result.samples == job.steps * (job.batch_size or 8)
+        assert result.error is None
+        assert (result.curve is None) == (job.kind == "run")
+
+
+class Flaky:
+    """An engine that dies after some jobs."""
+
+    workers = 1
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def run(self, task: Task, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+        for job in jobs:
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield job, perform(task, job)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("after", [1, 6])
+def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
+    whole = oc.tune(build, total_steps=2000, budget=1.0, out=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        oc.tune(build, total_steps=2000, budget=1.0, out=tmp_path / "cut", engine=Flaky(after))
+    assert len(list((tmp_path / "cut/trials").iterdir())) == after
+    assert json.loads((tmp_path / "cut/run.json").read_text())["status"] == "interrupted"
+    Net.steps = 0
+    recipe = oc.tune(build, total_steps=2000, budget=1.0, out=tmp_path / "cut", resume=True)
+    assert recipe == whole
+    assert Net.steps < recipe.evidence["cost"] * 2000
+    Net.steps = 0
+    assert oc.tune(build, total_steps=2000, budget=1.0, out=tmp_path / "cut", resume=True) == whole
+    assert Net.steps <= 8  # all is there
+    oc.tune(build, total_steps=2000, budget=0.1, out=tmp_path / "cut")
+    assert len(list((tmp_path / "cut/trials").iterdir())) == 1  # begun anew, nothing of the old remains
+
+
+def test_the_state_of_the_search_is_told_after_each_run() -> None:
+    states: list[State] = []
+    recipe = oc.tune(build, total_steps=2000, budget=1.0, on_state=states.append)
+    assert [state.done for state in states] == list(range(1, recipe.evidence["trials"] + 1))
+    assert states[0].stage == "rate"
+    assert states[0].job.kind == "sweep"
+    assert all(0 < state.spent <= state.budget == 1.0 for state in states)
+
+
+# What cannot be tuned ----------------------------------------------------------------------------------
+
+
+def test_a_task_without_the_arguments_keeps_its_own() -> None:
+    def fixed(seed: int) -> Net:
+        return Net(seed, 8, 1e-4)
+
+    recipe = oc.tune(fixed, total_steps=2000, budget=1.0)
+    assert settled(recipe)["batch_size"]["reason"] == "the task fixes it"
+    assert settled(recipe)["weight_decay"]["reason"] == "the task fixes it"
+    assert recipe.batch_size in (None, 8)
+
+
+def test_a_batch_that_fails_is_out_and_the_search_goes_on() -> None:
+    def small(seed: int, batch_size: int = 8, weight_decay: float = 1e-4) -> Net:
+        if batch_size > 8:
+            raise MemoryError("16 GiB wanted")
+        return build(seed, batch_size, weight_decay)
+
+    recipe = oc.tune(small, total_steps=2000, budget=1.0)
+    assert recipe.batch_size is not None
+    assert recipe.batch_size <= 8
+    assert "16: failed (ValueError)" in settled(recipe)["batch_size"]["reason"]
+
+
+def test_a_net_that_does_not_train_is_refused(tmp_path: Path) -> None:
+    def dead(seed: int, batch_size: int = 8, weight_decay: float = 1e-4) -> Net:
+        net = Net(seed, batch_size, weight_decay)
+        net.step = lambda: 1.0  # type: ignore[method-assign]
+        return net
+
+    with pytest.raises(oc.Inconclusive, match="the loss is flat at 1"):
+        oc.tune(dead, total_steps=2000, out=tmp_path)
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["status"] == "inconclusive"
+    assert not (tmp_path / "recipe.toml").exists()
+
+
+class Random(Net):
+    def __init__(self, seed: int, batch_size: int, weight_decay: float) -> None:
+        super().__init__(seed, batch_size, weight_decay)
+        self.noise = 1.0
+
+    def seed(self, seed: int) -> None:  # noqa: ARG002
+        self.state["random"] = np.random.default_rng()
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (
+            lambda seed, batch_size=8, weight_decay=0.0: Random(seed, batch_size, weight_decay),
+            r"^task <lambda> is not deterministic: with seed=0 the loss at step \d was .* and then .*: ",
+        ),
+        (
+            lambda seed, batch_size=8, weight_decay=0.0: Net(seed, 8, weight_decay),  # noqa: ARG005
+            r"^task <lambda> ignores batch_size: size is 8 for 4 as for 8: use it, or leave it out",
+        ),
+        (
+            lambda seed, batch_size=8, weight_decay=0.1: Net(seed, batch_size, 0.1),  # noqa: ARG005
+            r"^task <lambda> ignores weight_decay: the optimizer has 0.1 for 0.2 as for 0.1: use",
+        ),
+        (lambda seed: 3, r"^task <lambda> must return a trial, such as onecycle.torch.Trial, got int$"),  # noqa: ARG005
+        (lambda: 3, r"^task <lambda> raised TypeError: .* got an unexpected keyword argument 'seed'$"),
+        (lambda seed: 1 / 0, r"^task <lambda> raised ZeroDivisionError: division by zero$"),  # noqa: ARG005
+    ],
+)
+def test_a_task_that_is_not_what_it_must_be_is_told_before_the_budget_is_spent(
+    task: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        oc.tune(task, total_steps=2000)
+    assert Net.steps <= 8
+
+
+def test_a_task_that_fails_in_its_steps_is_told() -> None:
+    def breaks(seed: int, batch_size: int = 8, weight_decay: float = 1e-4) -> Net:
+        def fail(step: int) -> None:
+            if step == 50:
+                raise RuntimeError("CUDA error")
+
+        return Net(seed, batch_size, weight_decay, fail=fail)
+
+    with pytest.raises(ValueError, match=r"^task breaks failed in a range test: RuntimeError: CUDA error$"):
+        oc.tune(breaks, total_steps=2000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"budget": 0.01}, r"^budget must be from 0.05 to 20 full trainings, got 0.01$"),
+        ({"budget": 21}, r"^budget must be from 0.05 to 20 full trainings, got 21$"),
+        ({"budget": 0.05, "total_steps": 100}, r"^budget must allow for a sweep of 10 updates, got 0.05 of"),
+        ({"total_steps": None}, r"^give either total_steps or epochs, got None and None$"),
+        ({"epochs": 3}, r"^give either total_steps or epochs, got 1000 and 3$"),
+        (
+            {"engine": "slurm"},
+            r"^engine must be 'local', 'local:N' with N processes, 'ray' or an Engine, got 'slurm'$",
+        ),
+        ({"resume": True}, r"^resume=True needs out, the folder that the search was kept in$"),
+        ({"seed": -1}, r"^seed must be a whole number >= 0, got -1$"),
+    ],
+)
+def test_bad_input_is_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        oc.tune(build, **{"total_steps": 1000, **arguments})
+
+
+# Jobs, records, engines --------------------------------------------------------------------------------
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    job = Job("rate", "run", 0, 30, 8, 1e-4, 0.1)
+    for momentum in ((0.95, 0.85), 0.9, None):
+        each = Job("momentum", "run", 0, 30, 8, 1e-4, 0.1, momentum)
+        result = perform(Task("net", build), each)
+        (tmp_path / "one.json").write_text(write_record(each, result))
+        assert read_record(tmp_path / "one.json") == (each, result)
+    diverged = perform(Task("net", build), Job("rate", "run", 0, 4000, 8, 1e-4, 1e3))
+    (tmp_path / "two.json").write_text(write_record(job, diverged))
+    assert read_record(tmp_path / "two.json")[1].loss == math.inf
+    assert diverged.diverged
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": "onecycle.trial", "version": 2}', "\x00"])
+def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "rate-1.json").write_text(text)
+    with pytest.raises(
+        ValueError, match=r"rate-1.json: this is no finished job of a search \(.*\): remove it$"
+    ):
+        Ledger(tmp_path)
+
+
+def test_jobs_that_do_the_same_are_done_once() -> None:
+    one, other = Job("rate", "run", 0, 30, max_lr=0.1), Job("momentum", "run", 0, 30, max_lr=0.1)
+    assert one.key == other.key != Job("rate", "run", 1, 30, max_lr=0.1).key
+    ledger = Ledger(None)
+    done: list[Job] = []
+    found = list(ledger.complete([one, other], Local(), Task("net", build), lambda job, _: done.append(job)))
+    assert done == [one]
+    assert found[0][1] is found[1][1]
+
+
+def test_a_pilot_is_long_enough_to_tell() -> None:
+    recipe = oc.tune(build, total_steps=1000, budget=1.0)
+    assert recipe.evidence["trials"] > 1
+    assert SHORTEST >= 40
+
+
+def test_engines_by_name() -> None:
+    assert isinstance(choose("local"), Local)
+    assert choose("local").workers == 1
+    assert choose("local:3").workers == 3
+    mine = Flaky(1)
+    assert choose(mine) is mine
+    for name in ("local:", "local:x", "local:0"):
+        if name == "local:":
+            assert choose(name).workers == 1
+        else:
+            with pytest.raises(ValueError, match=r"engine must be|workers must be"):
+                choose(name)
+
+
+def result(loss: float, val: bool = True, norm: float | None = None) -> Result:
+    return Result(loss, train_loss=loss, val_loss=loss if val else None, norm=norm)
+
+
+def judge(tie: float = 0.02, start: float = 2.0) -> Search:
+    facts = Facts(1000, 8, 1e-4, True, True, True, "SGD", 10)
+    search = Search(Task("net", build), facts, 1.0, 0, Local(), Ledger(None), lambda _: None)
+    search.tie, search._start = tie, start
+    return search
+
+
+def test_the_largest_decay_that_is_as_good_is_taken() -> None:
+    decays = [0.0, 1e-4, 1e-3, 1e-2]
+    good = [result(loss) for loss in (1.0, 1.01, 1.019, 1.03)]
+    assert judge()._largest_as_good(decays, good) == 1e-3
+    assert judge(tie=0.1)._largest_as_good(decays, good) == 1e-2
+    assert judge()._largest_as_good(decays, [result(1.0), *[result(math.inf)] * 3]) == 0.0
+    below = [result(loss) for loss in (-1.0, -0.99, -0.9, 0.0)]  # of what was gained, 3, a tie is 0.06
+    assert judge()._largest_as_good(decays, below) == 1e-4
+
+
+def test_without_validation_data_the_least_norm_decides_among_those_that_train_as_well() -> None:
+    decays = [0.0, 1e-4, 1e-3]
+    runs = [result(loss, val=False, norm=norm) for loss, norm in ((1.0, 9.0), (1.01, 5.0), (1.01, 7.0))]
+    assert judge()._largest_as_good(decays, runs) == 1e-4
+    worse = [result(1.0, val=False, norm=9.0), *[result(1.1, val=False, norm=1.0)] * 2]
+    assert judge()._largest_as_good(decays, worse) == 0.0
+
+
+def test_the_time_scale_of_a_decay_is_told_in_epochs() -> None:
+    setting = Setting(0.1, 8, 1e-2)
+    # 1 / (0.055 / (1 - 0.9) * 0.01) updates of 10 an epoch
+    assert judge()._time_scale(setting, 1e-2) == "; time scale 1/(lr wd) about 18 epochs"
+    assert judge()._time_scale(setting, 0.0) == ""
+
+
+def test_a_rate_goes_with_what_makes_steps_larger() -> None:
+    search, setting = judge(), Setting(0.1, 8)
+    assert search._resized(setting, 0.5) == Setting(0.1 * 0.5**0.5, 4)
+    assert search._with_momentum(setting, 0.97).max_lr == pytest.approx(0.1 * 0.03 / 0.15)
+
+
+def test_range_tests_at_each_decay_where_they_cost_little(tmp_path: Path) -> None:
+    def of_one_size(seed: int, weight_decay: float = 1e-4) -> Net:
+        return Net(seed, 8, weight_decay)
+
+    recipe = oc.tune(of_one_size, total_steps=6000, budget=1.0, out=tmp_path)
+    records = [read_record(path) for path in (tmp_path / "trials").glob("*.json")]
+    swept = {job.weight_decay for job, _ in records if job.kind == "sweep"}
+    assert swept == {0.0, 1e-5, 1e-4, 1e-3}
+    assert len(list((tmp_path / "curves").glob("weight-decay-*.json"))) == 4
+    assert settled(recipe)["weight_decay"]["reason"].startswith("the largest that ends within")
+    oc.tune(of_one_size, total_steps=2000, budget=1.0, out=tmp_path)
+    assert not list((tmp_path / "curves").glob("weight-decay-*.json"))
+
+
+# Lengths -----------------------------------------------------------------------------------------------
+
+
+def test_a_power_law_through_two_lengths() -> None:
+    found = outlook((100, 1.0), (400, 0.5), 1600)
+    assert found is not None
+    assert found[0] == pytest.approx(0.25)
+    assert "near 0.25 at best, and one twice as long 29% lower" in found[1]
+    for short, long in (((100, 0.5), (400, 0.6)), ((100, -1.0), (400, -2.0)), ((100, math.inf), (400, 1.0))):
+        assert outlook(short, long, 1600) is None
+
+
+def ended(train: float, val: list[float]) -> Result:
+    points = [[10.0 * i, loss] for i, loss in enumerate(val)]
+    return Result(
+        val[-1], train_loss=train, val_loss=val[-1], history={"step": [], "loss": [], "val": points}
+    )
+
+
+def test_over_and_underfitting_are_said_in_words() -> None:
+    assert fit(ended(0.1, [1.0, 0.5, 0.8])).startswith(
+        "the validation loss was least at update 11, 0.5, and rose to 0.8: the model overfits"
+    )
+    assert "which did not rise: it begins to overfit" in fit(ended(0.1, [1.0, 0.8, 0.5]))
+    assert "it underfits" in fit(ended(0.5, [1.0, 0.8, 0.5]))
+    assert fit(Result(1.0, train_loss=1.0)) == ""
+
+
+class Shorter(Net):
+    """Long runs end worse: the loss turns at update 300."""
+
+    def evaluate(self) -> float | None:
+        loss = super().evaluate() or 0.0
+        return loss + float(max(self.state["steps"] - 300, 0)) / 100
+
+
+def test_the_length_is_cut_where_longer_is_worse() -> None:
+    def overfits(seed: int) -> Net:
+        return Shorter(seed, 8, 1e-4)
+
+    recipe = oc.tune(overfits, total_steps=4000, budget=1.0)
+    assert recipe.total_steps is not None
+    assert recipe.total_steps < 2000
+    assert "longer is worse" in settled(recipe)["total_steps"]["reason"]
+
+
+# Beyond two trainings ------------------------------------------------------------------------------------
+
+
+def test_a_large_budget_goes_to_optuna_and_ends_no_worse(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="pip install 'onecycle[optuna]'")
+
+    def of_one_size(seed: int, weight_decay: float = 1e-4) -> Net:
+        return Net(seed, 8, weight_decay)
+
+    recipe = oc.tune(of_one_size, total_steps=500, budget=9.0, out=tmp_path, seed=1)
+    assert Net.steps <= 9.0 * 500 + 8
+    assert 7 < recipe.evidence["cost"] <= 9.0
+    whole = [
+        (job, found)
+        for job, found in map(read_record, (tmp_path / "trials").glob("search-*.json"))
+        if job.steps * (job.batch_size or 8) >= 0.99 * 500 * 8
+    ]
+    assert len(whole) >= 3
+    mine = [
+        found.loss
+        for job, found in whole
+        if (job.max_lr, job.batch_size) == (recipe.max_lr, recipe.batch_size)
+    ]
+    assert mine
+    assert oc.tune(of_one_size, total_steps=500, budget=9.0, seed=1) == recipe
+
+
+def test_a_large_budget_without_optuna_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(
+        ImportError,
+        match=r"^a budget above 2 is searched with Optuna: pip install 'onecycle\[optuna\]', or give",
+    ):
+        oc.tune(build, total_steps=500, budget=3.0)
