@@ -201,7 +201,7 @@ def test_figures_state_their_numbers(tmp_path: Path) -> None:
     assert re.fullmatch(
         r"Loss over learning rate, 100 points from 10⁻⁶ to 10\. It falls from 2\.4\d*, fastest at 0\.0\d+, "
         r"and is least, 0\.\d+, at 0\.\d+\. It has diverged at 0\.\d+\. "
-        r"Suggested: 0\.03\d*, from 0\.\d+ to 0\.\d+\.",
+        r"Suggested: 0\.0\d+, from 0\.\d+ to 0\.\d+\.",
         test,
     )
     assert "Loss of 4 pilots over their peak rate. 0.003: 0.9; 0.01: 0.7; 0.03: 0.5." in labels
