@@ -23,7 +23,7 @@ STAMP = VENV / "dev-stamp"
 LOCK = ROOT / "requirements.lock"
 EXTRAS = {  # each kind holds all that the one before it has
     "demo": "demo",
-    "dev": "demo,ignite,lightning,optuna,skorch",  # the frameworks that are light
+    "dev": "demo,ignite,lightning,optuna,skorch,workers",  # the frameworks that are light
     "frameworks": "demo,frameworks",
 }
 INPUTS = ("dev.py", "pyproject.toml", "requirements.lock", "src/onecycle/__init__.py")
@@ -37,7 +37,7 @@ def main() -> int:
         "setup": "set up .venv with all that the other commands need",
         "demo": "run `onecycle demo`, with its options",
         "test": "run every check; with arguments, pytest alone, with these",
-        "frameworks": "run the tests of all frameworks (Lightning, Keras, JAX, …), which are installed first",
+        "frameworks": "run the tests of all frameworks (Lightning, Keras, JAX, Ray, …), which are installed first",
         "lock": "renew requirements.lock",
     }.items():
         commands.add_parser(name, help=text, add_help=False)
@@ -50,7 +50,7 @@ def main() -> int:
     if arguments.command == "test":
         return test(rest)
     if arguments.command == "frameworks":
-        return test(["tests/frameworks", "tests/test_docs.py", *rest])
+        return test(["tests/frameworks", "tests/test_ray.py", "tests/test_docs.py", *rest])
     if arguments.command == "lock":
         return lock()
     return 0

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("cloudpickle", reason="pip install 'onecycle[workers]'")
+
 import onecycle as oc
 from onecycle._jobs import Job
 from onecycle.engines import Local

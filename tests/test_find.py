@@ -236,3 +236,13 @@ def test_judged_by_training_loss_nothing_is_evaluated() -> None:
     trial = Quadratic(noise=0.01, val=True)
     search(trial, total_steps=10_000, budget=0.1, objective="train")
     assert trial.evaluated == []
+
+
+def test_pilots_decide_where_the_loss_still_falls_at_the_end_of_the_sweep() -> None:
+    trial = Quadratic(curvature=0.01, noise=1e-5, val=True)
+    found = search(trial, total_steps=10_000, budget=0.1)
+    with pytest.raises(oc.Inconclusive, match="the loss still falls at the highest rate, 10"):
+        found.curve.suggest()
+    assert found.suggestion.rule == "pilots"
+    assert found.pilots[0].max_lr == pytest.approx(10**0.5)
+    assert 0.3 < found.suggestion.max_lr < 10

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from onecycle._search import Found, Search, Setting
 
 FROM = 2.0  # full trainings below which short runs alone decide
-FIRST = 1.0  # of the budget that goes to the short runs then
+FIRST = 2.0  # full trainings that go to the short runs then, but no more than half
 RUNGS = (1 / 9, 1 / 3, 1.0)  # shares of the training, each a whole 1cycle: a part of a longer one misleads
 AT_ONCE = 4  # trials asked for together, whatever the engine, so that each engine finds the same
 LARGE = 8.0  # whole trainings from which the best are run again
@@ -62,6 +62,8 @@ def _search(optuna: Any, search: Search, found: Found) -> Found:
                 value=finished[found.setting][0].loss,
             )
         )
+    for values in _neighbours(found.setting, space):
+        study.enqueue_trial(values)
     cost = search.cost(whole[0])
     reserve = FINALISTS * cost if search.budget >= LARGE * cost else 0.0
     pruned = optuna.trial.TrialState.PRUNED
@@ -148,6 +150,15 @@ def _parameters(setting: Setting, space: dict[str, Any]) -> dict[str, Any]:
     if "weight_decay" in values:
         values["weight_decay"] = max(values["weight_decay"], space["weight_decay"].low)
     return values
+
+
+def _neighbours(setting: Setting, space: dict[str, Any]) -> list[dict[str, Any]]:
+    """Near the recipe of the short runs, in what these tell least of: rate and decay for the whole length."""
+    own = _parameters(setting, space)
+    near = [{**own, "max_lr": setting.max_lr * factor} for factor in (0.5, 2)]
+    if "weight_decay" in space:
+        near += [{**own, "weight_decay": own["weight_decay"] * factor} for factor in (3, 1 / 3)]
+    return near
 
 
 def _setting(values: dict[str, Any], first: Setting) -> Setting:

@@ -168,13 +168,14 @@ class Ledger:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        self._jobs: dict[str, Job] = {}
         self._results: dict[str, Result] = {}
         self.names: dict[str, str] = {}  # of the files, by key
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.glob("*.json")):
                 job, result = read_record(path)
-                self._results[job.key], self.names[job.key] = result, path.stem
+                self._keep(job, result, path.stem)
 
     def __contains__(self, job: Job) -> bool:
         return job.key in self._results
@@ -185,11 +186,19 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._results)
 
+    def __iter__(self) -> Iterator[tuple[Job, Result]]:
+        """The jobs by name, with their results."""
+        for key in sorted(self.names, key=self.names.__getitem__):
+            yield self._jobs[key], self._results[key]
+
     def add(self, job: Job, result: Result) -> None:
         """Keep a result, on the disk first."""
         if self._folder is not None:
             write_file(self._folder / f"{job.name}.json", write_record(job, result))
-        self._results[job.key], self.names[job.key] = result, job.name
+        self._keep(job, result, job.name)
+
+    def _keep(self, job: Job, result: Result, name: str) -> None:
+        self._jobs[job.key], self._results[job.key], self.names[job.key] = job, result, name
 
     def complete(
         self, jobs: Iterable[Job], engine: Engine, task: Task, told: Callable[[Job, Result], None]

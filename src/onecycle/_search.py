@@ -155,7 +155,7 @@ class Search:
         whole = self.budget
         if whole <= beyond.FROM:
             return self._by_short_runs()
-        self.budget = beyond.FIRST
+        self.budget = min(beyond.FIRST, whole / 2)
         try:
             found = self._by_short_runs()
         finally:
@@ -327,7 +327,11 @@ class Search:
         table = ", ".join(
             f"{each.batch_size}: {_told(result)}" for each, result in zip(tried, results, strict=True)
         )
-        rate = "" if best == 0 else f"; the rate goes with its square root, to {tried[best].max_lr:.2g}"
+        rate = (
+            ""
+            if best == 0
+            else f"; rate and decay go with its square root, the rate to {tried[best].max_lr:.2g}"
+        )
         self._decide(
             "batch_size",
             tried[best].batch_size,
@@ -338,9 +342,12 @@ class Search:
         return tried[best]
 
     def _resized(self, setting: Setting, factor: float) -> Setting:
+        """The rate goes with the square root; so does the decay, whose time scale in epochs then stays."""
         assert setting.batch_size is not None
         size = max(int(setting.batch_size * factor), 1)
-        return replace(setting, batch_size=size, max_lr=setting.max_lr * math.sqrt(size / setting.batch_size))
+        root, decay = math.sqrt(size / setting.batch_size), setting.weight_decay
+        decay = decay * root if decay and self.facts.tunes_weight_decay else decay
+        return replace(setting, batch_size=size, max_lr=setting.max_lr * root, weight_decay=decay)
 
     def _around(self, setting: Setting, read: Suggestion) -> tuple[Setting, tuple[float, float]]:
         """Pilots half a decade around the rate: the middle of what was read and what does best.
@@ -353,12 +360,24 @@ class Search:
         rates = [setting.max_lr * APART, setting.max_lr, setting.max_lr / APART]
         results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
         self._refuse_if_none_trains(results)
+        best = min(range(3), key=lambda i: results[i].loss)
+        best = best if self._better(results[best], results[1]) else 1
+        # A best one at the edge has not been seen from both sides yet.
+        while best != 1 and self.room(self.share) > 2:
+            rates.append(rates[best] * (APART if rates[best] > setting.max_lr else 1 / APART))
+            further, name = self._pilots("rate", [replace(setting, max_lr=rates[-1])])
+            results, names = results + further, names + name
+            if not self._better(results[-1], results[best]):
+                break
+            best = len(rates) - 1
         tried, table = _best_rate(rates, results)
         value = setting.max_lr
-        # Where the runs say nothing against what was read, that stands.
-        if self._better(min(results, key=lambda r: r.loss), results[1]):
+        # Where the runs say nothing against what was read, that stands; a step away, the middle of both.
+        if best in (0, 2):
             value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
-            high = max(1.0, high * min(setting.max_lr / value, 1))
+        elif best > 2:
+            value = tried / TOO_HIGH
+        high = max(1.0, high * min(setting.max_lr / value, 1))
         ends = {"low": low * value, "high": high * value}
         self._decide("max_lr", value, f"{table}, where {setting.max_lr:.2g} had been read", names, **ends)
         return replace(setting, max_lr=value), (low, high)

@@ -187,7 +187,12 @@ def _anchors(smoothed: Smoothed) -> Anchors:
 
 
 def edge(curve: Curve) -> float | None:
-    """The value from which the loss is clearly above its beginning for good, or lost; None if it never is."""
+    """The value from which the loss is clearly above its beginning for good, or lost; None if it never is.
+
+    Where it still falls at the highest value, that one: beyond it nothing is known.
+    """
+    if anchors(curve).falling:
+        return float(curve.value.max())
     value, loss, error, start, _, _, lost = smooth(curve)
     if not value.size:
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from onecycle._files import encode
-from onecycle._jobs import Ledger
+from onecycle._jobs import Job, Ledger, Result
 from onecycle._policies import _real, _whole
 from onecycle._progress import board
 from onecycle._range_test import versions
@@ -167,7 +167,13 @@ def _described(trial: Any) -> dict[str, Any]:
 
 def _begin(task: Task, seed: int) -> tuple[Any, list[float]]:
     trial = task.trial(seed)
-    return trial, [float(trial.step()) for _ in range(TRIED)]
+    try:
+        return trial, [float(trial.step()) for _ in range(TRIED)]
+    except Exception as error:
+        kind, size = type(error).__name__, getattr(trial, "size", None)
+        memory = isinstance(error, MemoryError) or "OutOfMemory" in kind
+        way = f": a batch of {size} does not fit, lower the task's own batch_size" if memory else ""
+        raise ValueError(f"task {task.name} failed in its first updates, {kind}: {error}{way}") from error
 
 
 def _accepted(task: Task) -> set[str]:
@@ -175,6 +181,18 @@ def _accepted(task: Task) -> set[str]:
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return {"batch_size", "weight_decay"}
     return {name for name in ("batch_size", "weight_decay") if name in parameters}
+
+
+def _in_short(job: Job, result: Result) -> dict[str, Any]:
+    """A run as a recipe keeps it: what it was, what came out, and the points of a range test."""
+    facts = {"name": job.name, **asdict(job), "loss": result.loss, "train_loss": result.train_loss}
+    facts |= {"val_loss": result.val_loss, "diverged": result.diverged, "error": result.error}
+    if job.kind == "sweep":
+        curve = result.curve or {}
+        facts |= {name: [float(f"{x:.5g}") for x in curve.get(name, ())] for name in ("value", "loss")}
+    else:
+        facts = {name: value for name, value in facts.items() if name not in ("start", "end")}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def _with_evidence(found: Found, search: Search, settings: dict[str, Any]) -> Recipe:
@@ -192,9 +210,9 @@ def _with_evidence(found: Found, search: Search, settings: dict[str, Any]) -> Re
             {
                 **settings,
                 "cost": search.spent,
-                "trials": len(search.ledger),
                 "versions": versions(),
                 "decisions": decisions,
+                "trials": [_in_short(job, result) for job, result in search.ledger],
             }
         ),
     )

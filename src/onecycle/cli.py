@@ -498,11 +498,11 @@ def tune(
         "task": task,
         **{name: getattr(recipe, name) for name in RECIPE},
         "cost": evidence["cost"],
-        "trials": evidence["trials"],
+        "trials": len(evidence["trials"]),
         "decisions": evidence["decisions"],
     }
     lines = [f"{each['what']} {_value(each['value'])}: {each['reason']}" for each in evidence["decisions"]]
-    lines += [f"cost: {evidence['cost']:.2f} trainings in {evidence['trials']} runs"]
+    lines += [f"cost: {evidence['cost']:.2f} trainings in {len(evidence['trials'])} runs"]
     if out is not None:
         file = shlex.quote(str(out / "recipe.toml"))
         lines += [f"train with it: onecycle train {shlex.quote(task)} --recipe {file}"]

@@ -32,5 +32,5 @@ def test_one_task_is_measured_and_reported(
 
 
 def test_an_unknown_task_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["noise", "--tasks", "none", "--results", str(tmp_path)]) == 1
+    assert command.main(["noise", "--tasks", "none", "--results", str(tmp_path)]) > 0
     assert "no task none" in capsys.readouterr().err
