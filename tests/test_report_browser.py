@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pytest
@@ -93,13 +92,17 @@ def test_it_fits_the_screen(width: int, reports: dict[str, Path], browser: Any) 
 
 
 def test_200_trials_open_within_a_second(reports: dict[str, Path], browser: Any) -> None:
-    times = []
-    for _ in range(5):
-        start = perf_counter()
-        with Visit(browser, reports["tune"]) as visit:
-            assert visit.page.locator(".tools").count() == visit.page.locator("figure").count()
-            times.append(perf_counter() - start)
-    assert min(times) <= 1
+    page = browser.new_page()
+    tools = page.context.new_cdp_session(page)
+    # The processor's time, which other work on the machine does not stretch.
+    tools.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.goto(reports["tune"].as_uri())
+    page.screenshot()
+    assert page.locator(".tools").count() == page.locator("figure").count()
+    metrics = {each["name"]: each["value"] for each in tools.send("Performance.getMetrics")["metrics"]}
+    page.close()
+    print(f"opened in {metrics['TaskDuration']:.2f} s")
+    assert 0 < metrics["TaskDuration"] <= 1
 
 
 def test_without_javascript_every_figure_is_there(reports: dict[str, Path], browser: Any) -> None:
