@@ -37,7 +37,7 @@ def main() -> int:
         "setup": "set up .venv with all that the other commands need",
         "demo": "run `onecycle demo`, with its options",
         "test": "run every check; with arguments, pytest alone, with these",
-        "frameworks": "run the tests of all frameworks (Lightning, Keras, JAX, Ray, …), which are installed first",
+        "frameworks": "run the tests of all frameworks (Lightning, Keras, JAX, …), installed first",
         "lock": "renew requirements.lock",
     }.items():
         commands.add_parser(name, help=text, add_help=False)

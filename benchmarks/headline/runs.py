@@ -146,7 +146,7 @@ def perform(run: Run, *, held_out: bool = False, every_epoch: bool = True, progr
             }
         )
 
-    begin = time.perf_counter()
+    begin, processor = time.perf_counter(), time.process_time()
     history = oc.train(
         trial,
         schedule(values, steps),
@@ -157,6 +157,7 @@ def perform(run: Run, *, held_out: bool = False, every_epoch: bool = True, progr
         title=f"{run.label}, seed {run.seed}",
     )
     row["seconds"] = time.perf_counter() - begin
+    row["processor_seconds"] = time.process_time() - processor
     row["steps_done"] = len(history.rows)
     row["diverged"] = history.diverged
     row["accuracy"] = 0.1 if history.diverged else history.last("accuracy")

@@ -194,6 +194,11 @@ def _others_table(cases: Sequence[Case], ours: Mapping[str, Sequence[Reading]], 
         "default rule, 1cycle": [statistics.fmean(r.regret for r in ours[task]) for task in sorted(both)]
     }
     usual = {case.task.name: case.oracle.regret(case.task.usual_lr) for case in cases}
+    found = {case.task.name: searched(case, find.BUDGET, results) for case in cases}
+    if all(found[task] for task in both):
+        table["find_lr, 1cycle"] = [
+            statistics.fmean(reading.regret for reading in found[task]) for task in sorted(both)
+        ]
     table["usual rate, 1cycle"] = [usual[task] for task in sorted(both)]
     table |= {way: [statistics.fmean(by_task[t]) for t in sorted(both)] for way, by_task in ends.items()}
     head = (

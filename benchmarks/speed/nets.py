@@ -81,7 +81,8 @@ def resnet20(batch: int, steps: int) -> Job:
 
 def transformer(batch: int, steps: int) -> Job:
     """Two layers, 128 wide, 64 tokens, 0.33 million parameters, with AdamW."""
-    job = _job(Language(), *(torch.randint(256, (512, 64)) for _ in range(2)), batch, steps)
+    inputs, targets = torch.randint(256, (2, 512, 64))
+    job = _job(Language(), inputs, targets, batch, steps)
     return Job(job.model, torch.optim.AdamW(job.model.parameters(), 1e-4), job.loss_fn, job.loader, steps)
 
 

@@ -29,16 +29,16 @@ def measure(repeats: int, scale: float = 1.0) -> list[dict[str, Any]]:
         parts = (one.value.tolist(), one.loss.tolist())
         again = max(1_000 // points, 1)
         makes: dict[str, Make] = {
-            "ours": _repeated(lambda parts=parts: oc.Curve(*parts).suggest(), again),  # type: ignore[misc]
+            "ours": _repeated(lambda parts=parts: oc.Curve(*parts).suggest(), again),
             "suggestion alone": _repeated(one.suggest, again),
-            "our valley": _repeated(lambda one=one: one.suggest("valley"), again),  # type: ignore[misc]
+            "our valley": _repeated(lambda one=one: one.suggest("valley"), again),
         }
         if installed("fastai") and points <= QUADRATIC * scale:
             from fastai.callback.schedule import valley
 
             rates, losses = (np.array(part) for part in (one.value, one.loss))
             makes["fastai valley"] = _repeated(
-                lambda r=rates, v=losses: valley(_tensor(r), _tensor(v), len(r)),  # type: ignore[misc]
+                lambda r=rates, v=losses: valley(_tensor(r), _tensor(v), len(r)),
                 again,
             )
         times = in_turn(makes, 2 if "fastai valley" in makes and points > 1000 else repeats)

@@ -118,6 +118,16 @@ def _scale(document: Mapping[str, Any]) -> str:
     )
 
 
+def _engines(document: Mapping[str, Any]) -> str:
+    return _table(
+        ("engine", "of", "trials a second", "over bare calls: median", "min", "max"),
+        [
+            (r["contender"], r["case"], r["trials a second"], *_three(r["over bare"]))
+            for r in document["rows"]
+        ],
+    )
+
+
 def _three(spread: Mapping[str, float]) -> tuple[str, str, str]:
     return f"{spread['median']:.3g}", f"{spread['min']:.3g}", f"{spread['max']:.3g}"
 
@@ -134,5 +144,6 @@ _TABLES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "reading": _reading,
     "start": _start,
     "scale": _scale,
+    "engines": _engines,
 }
 PARTS = tuple(_TABLES)

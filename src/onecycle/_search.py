@@ -165,8 +165,8 @@ class Search:
     def _by_short_runs(self) -> Found:
         setting, read = self._rate()
         self._measure_noise(setting)
-        setting = self._batch_size(setting)
         setting, (low, high) = self._around(setting, read)
+        setting = self._batch_size(setting)
         setting = self._weight_decay(setting)
         setting = self._momentum(setting)
         setting, steps = self._check(setting)
@@ -350,20 +350,20 @@ class Search:
         return replace(setting, batch_size=size, max_lr=setting.max_lr * root, weight_decay=decay)
 
     def _around(self, setting: Setting, read: Suggestion) -> tuple[Setting, tuple[float, float]]:
-        """Pilots half a decade around the rate: the middle of what was read and what does best.
+        """Pilots half a decade up and down, and on for as long as that is clearly better.
 
-        With it come the ends of its interval, as factors to it.
+        With the rate come the ends of its interval, as factors to it.
         """
         low, high = read.low / read.value, read.high / read.value
         if self.room(self.share) < 3 or read.rule == "pilots":
             return setting, (low, high)
-        rates = [setting.max_lr * APART, setting.max_lr, setting.max_lr / APART]
+        rates = [setting.max_lr, setting.max_lr * APART, setting.max_lr / APART]
         results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
         self._refuse_if_none_trains(results)
         best = min(range(3), key=lambda i: results[i].loss)
-        best = best if self._better(results[best], results[1]) else 1
+        best = best if self._better(results[best], results[0]) else 0
         # A best one at the edge has not been seen from both sides yet.
-        while best != 1 and self.room(self.share) > 2:
+        while best and self.room(self.share) > 2:
             rates.append(rates[best] * (APART if rates[best] > setting.max_lr else 1 / APART))
             further, name = self._pilots("rate", [replace(setting, max_lr=rates[-1])])
             results, names = results + further, names + name
@@ -373,9 +373,9 @@ class Search:
         tried, table = _best_rate(rates, results)
         value = setting.max_lr
         # Where the runs say nothing against what was read, that stands; a step away, the middle of both.
-        if best in (0, 2):
+        if best in (1, 2):
             value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
-        elif best > 2:
+        elif best:
             value = tried / TOO_HIGH
         high = max(1.0, high * min(setting.max_lr / value, 1))
         ends = {"low": low * value, "high": high * value}

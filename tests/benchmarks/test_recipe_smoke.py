@@ -17,7 +17,13 @@ from benchmarks.regret.tasks import select
 
 def fake_rows(scale: float, methods_and_costs: list[tuple[str, float]]) -> list[dict[str, Any]]:
     return [
-        {"method": name, "cost": cost, "seed": seed, "loss": scale * (1 + 0.1 * seed) * (2 - cost / 20)}
+        {
+            "method": name,
+            "cost": cost,
+            "seed": seed,
+            "loss": scale * (1 + 0.1 * seed) * (2 - cost / 20),
+            "selected": scale * (0.9 + 0.2 * seed) * (2 - cost / 20),
+        }
         for name, cost in methods_and_costs
         for seed in (0, 1)
     ]
@@ -33,9 +39,9 @@ def test_the_report_measures_all_by_the_best_of_twenty(tmp_path: Path) -> None:
         (row["method"], row["cost"]): row
         for row in json.loads((tmp_path / "report.json").read_text())["rows"]
     }
-    assert rows["tpe", 20.0]["ratio"] == pytest.approx(1.0)
-    assert rows["tpe", 1.0]["ratio"] == pytest.approx(1.95)
-    assert rows["tune", 5.0]["ratio"] == pytest.approx(1.75)
+    assert rows["tpe", 20.0]["ratio"] == pytest.approx(1.05)
+    assert rows["tpe", 1.0]["ratio"] == pytest.approx(1.05 * 1.95)
+    assert rows["tune", 5.0]["ratio"] == pytest.approx(1.05 * 1.75)
     assert rows["tune", 5.0]["no_worse"] == 0
     assert "2 tasks" in text
     assert (tmp_path / "report.png").stat().st_size > 0

@@ -457,7 +457,11 @@ def seed_random(generators: Iterable[Generator], seed: int) -> None:
     """Seed Python's, NumPy's and torch's global generators, and each of `generators`."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
+    accelerator = getattr(torch, "accelerator", None)  # since torch 2.6
+    if accelerator is None or accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # the above also notes, with its stack, what to do should a device come: most of its time
+        torch.default_generator.manual_seed(seed)
     for generator in generators:
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)
