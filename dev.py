@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 if sys.version_info < (3, 10):  # noqa: UP036 - people with an older Python are told so here
     sys.exit(f"dev.py: needs Python 3.10 or newer, and this is {sys.version.split()[0]}")
@@ -26,6 +27,9 @@ EXTRAS = {  # each kind holds all that the one before it has
     "dev": "demo,ignite,lightning,optuna,skorch,workers",  # the frameworks that are light
     "frameworks": "demo,frameworks",
 }
+# Oldest to newest; "": the newest release that there is for that Python.
+MATRIX = (("3.10", "2.4.1"), ("3.11", "2.6.0"), ("3.12", "2.8.0"), ("3.13", "2.10.0"), ("3.14", ""))
+TESTED = ("tests", "--ignore=tests/frameworks", "--ignore=tests/benchmarks", "--ignore=tests/test_docs.py")
 INPUTS = ("dev.py", "pyproject.toml", "requirements.lock", "src/onecycle/__init__.py")
 
 
@@ -39,6 +43,8 @@ def main() -> int:
         "test": "run every check; with arguments, pytest alone, with these",
         "frameworks": "run the tests of all frameworks (Lightning, Keras, JAX, …), installed first",
         "lock": "renew requirements.lock",
+        "audit": "look the locked releases up for known weaknesses, and write dist/sbom.json",
+        "matrix": "run the core's and torch's tests on every Python, with the oldest torch to the newest",
     }.items():
         commands.add_parser(name, help=text, add_help=False)
     arguments, rest = parser.parse_known_args()
@@ -46,6 +52,8 @@ def main() -> int:
     if arguments.command == "demo":
         setup("demo")
         return call("onecycle", "demo", *rest)
+    if arguments.command == "matrix":
+        return matrix(rest)
     setup("frameworks" if arguments.command == "frameworks" else "dev")
     if arguments.command == "test":
         return test(rest)
@@ -53,6 +61,8 @@ def main() -> int:
         return test(["tests/frameworks", "tests/test_ray.py", "tests/test_docs.py", *rest])
     if arguments.command == "lock":
         return lock()
+    if arguments.command == "audit":
+        return audit()
     return 0
 
 
@@ -109,6 +119,54 @@ def lock() -> int:
     return call("uv", "pip", "compile", *what, *how, "--output-file", LOCK.name)
 
 
+def audit() -> int:
+    """Known weaknesses of the locked releases (pip-audit), and their bill of materials (CycloneDX)."""
+    if call(
+        PYTHON, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "pip-audit", "cyclonedx-bom"
+    ):
+        fail("pip-audit and cyclonedx-bom could not be installed; pip's message above says why")
+    (ROOT / "dist").mkdir(exist_ok=True)
+    sbom = ("requirements", LOCK.name, "--pyproject", "pyproject.toml", "--output-file", "dist/sbom.json")
+    written = call("cyclonedx-py", *sbom)
+    say("dist/sbom.json could not be written" if written else "wrote dist/sbom.json")
+    found = call(
+        "pip-audit", "--requirement", LOCK.name, "--no-deps", "--disable-pip", "--progress-spinner=off"
+    )
+    return written or found
+
+
+def matrix(rest: list[str]) -> int:
+    """The tests in one environment for each pair of `MATRIX`; with arguments, pytest with these.
+
+    Environments are made by uv in .matrix, of the Pythons that are installed or that uv can fetch; one that
+    cannot be made is told, and counts as failed.
+    """
+    uv = shutil.which("uv")
+    if uv is None:
+        fail("matrix needs uv: pip install uv")
+    results = {}
+    for python, torch in MATRIX:
+        name = f"Python {python}, torch {torch or 'current'}"
+        say(name)
+        folder = ROOT / ".matrix" / f"{python}-{torch or 'current'}"
+        there = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
+        packages = (f"torch{torch and f'=={torch}'}", "hypothesis", "pytest", "cloudpickle")
+        install = (uv, "pip", "install", "-q", "--python", there, "-e", ".[demo,optuna]", *packages)
+        if run(uv, "venv", "-q", "--clear", "--python", python, folder) or run(*install):
+            results[name] = "could not be set up"
+            continue
+        failed = run(there, "-m", "pytest", "-p", "no:cacheprovider", *(rest or TESTED))
+        results[name] = "failed" if failed else "passed"
+    print("\n".join(f"{name}: {result}" for name, result in results.items()))
+    return int(any(result != "passed" for result in results.values()))
+
+
+def run(*command: str | Path) -> int:
+    """Run a program by its path; returns its exit status."""
+    sys.stdout.flush()
+    return subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
+
+
 def call(program: str | Path, *arguments: str | Path, stdout: int | None = None) -> int:
     """Run a program, one of .venv where it is given by name; returns its exit status."""
     sys.stdout.flush()
@@ -121,7 +179,7 @@ def say(text: str) -> None:
     print(f"dev.py: {text}", file=sys.stderr, flush=True)
 
 
-def fail(text: str) -> None:
+def fail(text: str) -> NoReturn:
     """Stop with one line on standard error."""
     raise SystemExit(f"dev.py: {text}")
 

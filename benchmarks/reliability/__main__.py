@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("restore", help="optimizers, nets and loaders that are put back bit for bit")
     others = commands.add_parser("others", help="the same faults in the finders of other tools")
     others.add_argument("--tools", nargs="+", default=[], metavar="NAME", help="some tools only")
+    soak = commands.add_parser("soak", help="long runs in one process, and large curves")
+    soak.add_argument("--share", type=float, default=1.0, help="of the usual length")
+    commands.add_parser("report", help="what was measured, as Markdown")
     one = commands.add_parser("fuzz-one")  # in a process of its own, which the fuzzer ends
     one.add_argument("name")
     one.add_argument("runs", type=int)
@@ -56,6 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from benchmarks.reliability.others import record as record_others
 
         record_others(options.tools or list(TOOLS))
+    elif options.command == "soak":
+        from benchmarks.reliability.soak import record as record_soak
+
+        record_soak(options.share)
+    elif options.command == "report":
+        from benchmarks.reliability.report import report
+
+        try:
+            print(report())
+        except FileNotFoundError as missing:
+            print(f"error: {missing}", file=sys.stderr)
+            return 1
     elif options.command == "fuzz-one":
         from benchmarks.reliability.fuzz import guided
 

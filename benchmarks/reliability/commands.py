@@ -50,16 +50,15 @@ class Command:
         """Exit status, or minus the signal that ended it, and what it said on standard error."""
         from onecycle.cli import main
 
-        said = self.folder / "stderr"
+        listen, speak = os.pipe()  # no file, which a full disk would be for, too
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, where threads run
             child = os.fork()
         if child == 0:
             status: Any = 99
             try:
-                descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 for standard in (1, 2):
-                    os.dup2(descriptor, standard)
+                    os.dup2(speak, standard)
                 sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1)
                 for number in (signal.SIGINT, signal.SIGTERM):
                     signal.signal(number, signal.default_int_handler)
@@ -71,7 +70,11 @@ class Command:
             finally:
                 os._exit(status if isinstance(status, int) else 98)
         _, ended_as = os.waitpid(child, 0)
-        return os.waitstatus_to_exitcode(ended_as), said.read_text(encoding="utf-8", errors="replace")
+        os.close(speak)
+        os.set_blocking(listen, False)
+        with os.fdopen(listen, "rb") as said:
+            told = said.read() or b""
+        return os.waitstatus_to_exitcode(ended_as), told.decode(errors="replace")
 
     def strike(
         self, counts: Counts, kind: str, fault: Fault = NONE, before: Callable[[], object] = lambda: None,

@@ -286,7 +286,8 @@ def interrupts_at_lines(counts: Counts, most: int, seed: int = 0) -> None:
         around = surroundings()
         ended = traced(at)
         weights = problem.weights()  # at once, not when the error and all that it refers to is forgotten
-        what = "" if isinstance(ended, KeyboardInterrupt) else f"the interrupt, which became {ended!r}"
+        # Python itself forgets one that strikes as a generator is cleared away, and goes on.
+        what = "" if isinstance(ended, (KeyboardInterrupt, type(None))) else f"the interrupt: {ended!r}"
         ended = None
         if surroundings() != around:
             what = "handlers, threads or files"

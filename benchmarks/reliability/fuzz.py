@@ -67,6 +67,7 @@ def targets(folder: Path) -> dict[str, Callable[[], Target]]:
         "scheduler state": _scheduler,
         "checkpoint": partial(_checkpoint, folder),
         "history": partial(_history, folder),
+        "trial record": partial(_record, folder),
         "task reference": _reference,
         "command suggest": partial(_command, folder),
     }
@@ -267,6 +268,26 @@ def _history(folder: Path) -> Target:
     return Target(read, seeds)
 
 
+def _record(folder: Path) -> Target:
+    from onecycle._jobs import Job, Result, read_record, write_record
+
+    def read(data: bytes) -> None:
+        job, result = read_record(_given(folder, ".json", data))
+        assert job.name
+        assert result.read_curve() if result.curve else True
+
+    sweep = Job("rate", "sweep", 0, 100)
+    run = Job("momentum", "run", 3, 40, 8, 5e-4, 0.4, 0.9)
+    curve = json.loads(_small_curve().to_json())
+    history = {"step": [0, 1], "loss": [2.0, 1.5], "val": [[1, 1.4]]}
+    records = [
+        write_record(sweep, Result(0.8, samples=800, curve=curve)),
+        write_record(run, Result(1.4, 1.5, 1.4, False, 320, 0.1, {"accuracy": 0.4}, history=history)),
+        write_record(run, Result(float("inf"), diverged=True, error="ValueError: no")),
+    ]
+    return Target(read, [record.encode() for record in records])
+
+
 def _reference() -> Target:
     from onecycle.tasks import resolve
 
@@ -451,6 +472,7 @@ RUNS = {
     "scheduler state": 50_000,
     "checkpoint": 60_000,
     "history": 100_000,
+    "trial record": 100_000,
     "task reference": 40_000,
     "command suggest": 20_000,
 }

@@ -23,7 +23,7 @@ LAYERS, STEPS = 5, 10
 
 def measure(repeats: int, scale: float = 1.0) -> list[dict[str, Any]]:
     """Rows for each contender and state; `scale` makes the net smaller, too small to tell anything."""
-    width = max(int(2048 * scale), 32)
+    width = max(int(1024 * scale), 32)
     found = []
     names = [name for name in NAMES if name == "onecycle" or (scale >= 1 and installed(name))]
     for state in STATES:
@@ -57,6 +57,8 @@ def _peak(name: str, state: str, width: int) -> int:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
         "OMP_NUM_THREADS": "1",
+        # Else the C library comes to keep what is given back to it, and the peak depends on the order.
+        "MALLOC_MMAP_THRESHOLD_": str(2**20),
     }
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.speed.memory", name, state, str(width)]
     done = subprocess.run(command, check=True, env=environment, capture_output=True, text=True)

@@ -41,7 +41,7 @@ def measure(repeats: int, scale: float = 1.0) -> list[dict[str, Any]]:
                 lambda r=rates, v=losses: valley(_tensor(r), _tensor(v), len(r)),
                 again,
             )
-        times = in_turn(makes, 2 if "fastai valley" in makes and points > 1000 else repeats)
+        times = in_turn(makes, 1 if "fastai valley" in makes and points > 1000 else repeats)
         found += rows({"case": f"{points} points", "points": points}, times, "ours", per=again)
     return found
 

@@ -234,4 +234,5 @@ def read_record(path: Path) -> tuple[Job, Result]:
             settings["momentum"] = tuple(settings["momentum"])
         return Job(**settings), Result(**values)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: this is no finished job of a search ({error}): remove it") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: this is no finished job of a search ({reason}): remove it") from error

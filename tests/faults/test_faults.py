@@ -15,7 +15,7 @@ if not hasattr(os, "fork"):
 
 from benchmarks.reliability import commands, faults
 from benchmarks.reliability.faults import Counts
-from benchmarks.reliability.problem import Fault
+from benchmarks.reliability.problem import Fault, Problem
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_nothing_is_lost_in_python(run: Callable[[Counts], None], least: int) ->
 def test_the_harness_sees_what_is_lost() -> None:
     """A range test that puts nothing back must not pass."""
 
-    def careless(problem: faults.Problem) -> str:
+    def careless(problem: Problem) -> str:
         problem.train(2)
         return ""
 

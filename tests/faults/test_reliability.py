@@ -14,6 +14,7 @@ pytest.importorskip("safetensors")
 
 import onecycle as oc  # noqa: E402 - as above
 from benchmarks.reliability import fuzz, restore, soak  # noqa: E402 - where torch is
+from onecycle._jobs import read_record  # noqa: E402 - as above
 from onecycle._schedules import ClosedForm  # noqa: E402 - as above
 from onecycle._train import History  # noqa: E402 - as above
 from onecycle.torch import Scheduler, Trial  # noqa: E402 - as above
@@ -99,6 +100,11 @@ def test_a_damaged_history(text: str, reason: str, tmp_path: Path) -> None:
     assert reason in refusal(tmp_path / "metrics.csv", text, History.load)
     with pytest.raises(FileNotFoundError, match=r"none\.csv: no such file"):
         History.load(tmp_path / "none.csv")
+
+
+def test_a_damaged_record_of_a_trial(tmp_path: Path) -> None:
+    text = '{"format": "onecycle.trial", "version": 1, "job": {"a\\nb": 1, "momentum": null}, "result": {}}'
+    assert "this is no finished job of a search" in refusal(tmp_path / "rate-1.json", text, read_record)
 
 
 def test_a_log_of_many_columns(tmp_path: Path) -> None:

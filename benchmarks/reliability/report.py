@@ -1,0 +1,100 @@
+"""What was measured, as Markdown."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from benchmarks.reliability import files
+from benchmarks.reliability.others import PARTS
+
+
+def report() -> str:
+    """Every part that was measured; what was not is said.
+
+    Raises:
+        FileNotFoundError: nothing was measured yet.
+    """
+    writers = {"faults": _faults, "others": _others, "restore": _restore, "fuzz": _fuzz, "soak": _soak}
+    found = {part: files.read(part) for part in writers}
+    if not any(found.values()):
+        raise FileNotFoundError(f"no results in {files.RESULTS}: measure first, see --help")
+    return "\n\n".join(
+        write(found[part]) if found[part] else f"{part}: not measured yet" for part, write in writers.items()
+    )
+
+
+def made_by(rows: dict[str, Any]) -> str:
+    """The versions and the hardware of some rows."""
+    makers = {", ".join(f"{k} {v}" for k, v in sorted(row["made_with"].items())) for row in rows.values()}
+    return "Made with " + "; and ".join(sorted(makers)) + "."
+
+
+def _table(head: list[str], rows: list[list[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def _faults(rows: dict[str, Any]) -> str:
+    columns = list(dict.fromkeys(name.partition(": ")[0] for name in rows))
+    kinds = list(dict.fromkeys(name.partition(": ")[2] for name in rows))
+    counts = {name: row["injected"] for name, row in rows.items()}
+    table = [[kind, *(counts.get(f"{column}: {kind}", "") for column in columns)] for kind in kinds]
+    sums = [sum(n for name, n in counts.items() if name.startswith(f"{column}: ")) for column in columns]
+    lost = [f"{name}, {what}" for name, row in rows.items() for what in row["lost"]]
+    return "\n\n".join(
+        [
+            "## Faults",
+            _table(["fault", *columns], [*table, ["**all**", *sums]]),
+            "\n- ".join([f"{sum(sums)} faults injected, {len(lost)} of them with a loss", *lost]),
+            made_by(rows),
+        ]
+    )
+
+
+def _others(rows: dict[str, Any]) -> str:
+    table = [
+        [f"{tool} {row['release']}", row["injected"], *(row[part] for part in PARTS), row["all"],
+         ", ".join(row["without a fault"]) or "nothing"]
+        for tool, row in rows.items()
+    ]  # fmt: skip
+    head = ["finder", "faults", *PARTS, "all of it", "changed also without a fault"]
+    return "\n\n".join(["## The same faults in other tools", _table(head, table), made_by(rows)])
+
+
+def _restore(rows: dict[str, Any]) -> str:
+    row = rows["all"]
+    lines = [f"{len(row['same'])} combinations of optimizer, net and loader are put back bit for bit"]
+    lines[0] += f", {len(row['other'])} are not, {len(row['failed'])} did not train at all."
+    lines += [f"- {name}: {what}" for name, what in {**row["other"], **row["failed"]}.items()]
+    packages = ", ".join(f"{name} {release}" for name, release in row["releases"].items())
+    return "\n\n".join(["## Restorations", "\n".join(lines), f"Packages: {packages}.", made_by(rows)])
+
+
+def _fuzz(rows: dict[str, Any]) -> str:
+    targets: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for name, row in rows.items():
+        targets[name.rpartition(", seed ")[0]].append(row)
+    table = [
+        [
+            name,
+            sum(row["inputs"] for row in group),
+            sum(row["read"] for row in group),
+            sum(len(row["escapes"]) for row in group),
+            f"{max(row['slowest'] for row in group):.2f} s",
+            f"{max(row['memory'] for row in group) / 2**20:.0f} MB",
+        ]
+        for name, group in targets.items()
+    ]
+    escapes = [f"- {name}: {kind}" for name, row in rows.items() for kind in row["escapes"]]
+    total = f"{sum(row[1] for row in table)} inputs, {len(escapes)} escapes"
+    head = ["reader", "inputs", "that it read", "escapes", "slowest", "most memory more"]
+    return "\n\n".join(["## Hostile files", _table(head, table), "\n".join([total, *escapes]), made_by(rows)])
+
+
+def _soak(rows: dict[str, Any]) -> str:
+    lines = []
+    for name, row in rows.items():
+        what = ", ".join(f"{key} {value}" for key, value in row.items() if key != "made_with")
+        lines.append(f"- {name}: {what}")
+    return "\n\n".join(["## Long runs", "\n".join(lines), made_by(rows)])
