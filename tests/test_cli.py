@@ -51,7 +51,7 @@ def test_version(run: Run) -> None:
     assert run("--version") == (0, f"onecycle {oc.__version__}\n", "")
 
 
-COMMANDS = ["demo", "find", "tune", "train", "suggest", "schedule", "tasks", "completion"]
+COMMANDS = ["demo", "find", "tune", "train", "suggest", "schedule", "report", "tasks", "completion"]
 
 
 @pytest.mark.parametrize("command", [[], *[[c] for c in COMMANDS], ["schedule", "one-cycle"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -77,6 +78,30 @@ def test_examples_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.M
     torch.manual_seed(0)
     for example in SYBIL.parse(page).examples():
         example.evaluate()
+
+
+def test_readme_s_table_is_what_was_measured() -> None:
+    names = {
+        "this library": "onecycle",
+        "fastai `valley`": "valley",
+        "fastai `minimum`": "minimum",
+        "ignite": "ignite",
+        "torch-lr-finder": "torch-lr-finder",
+        "Lightning up to 2.5.2": "lightning-2.5.2",
+        "Lightning since 2.5.3": "lightning",
+    }
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("**", "")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
+    ]
+    shown = {names[row[0]]: row[1:] for row in rows if row[0] in names}
+    assert shown.keys() == set(names.values())
+    for part, split in ((slice(0, 3), "dev"), (slice(3, 6), "test")):
+        path = ROOT / f"benchmarks/results/regret/report-{split}.json"
+        for rule, values in json.loads(path.read_text(encoding="utf-8"))["rules"].items():
+            if rule in shown:
+                share = f"{values['within_5_percent']:.0%}".replace("%", " %")
+                assert shown[rule][part] == [f"{values['mean']:.2f}", f"{values['median']:.3f}", share]
 
 
 def test_api_page_has_every_public_name() -> None:

@@ -123,6 +123,11 @@ class Curve:
         seeds = len(np.unique(self.seed))
         return f"Curve({len(self)} points{span}" + (f", {seeds} repeats)" if seeds > 1 else ")")
 
+    def _repr_html_(self) -> str:
+        from onecycle._charts import curve_html
+
+        return curve_html(self)
+
     def __reduce__(self) -> tuple[type[Curve], tuple[Any, ...]]:
         # Through the constructor, so that a copy from another process is read-only and checked, too.
         return Curve, tuple(dict(part) if name == "settings" else part for name, part in self._parts())

@@ -87,6 +87,7 @@ def _run(
         ),
         "",
         f"Figures and files: {out}/figures/lr.png, policy.png, training.png; {out}/recipe.toml, metrics.csv",
+        f"All of it as one page: onecycle report {out}",
         f"Train with the recipe: onecycle train digits --recipe {out}/recipe.toml",
     )
 

@@ -81,6 +81,11 @@ class Policy:
         """Values by hyper-parameter name after `step` completed updates, an int or an array >= 0."""
         return {name: schedule(step) for name, schedule in self._schedules}
 
+    def _repr_html_(self) -> str:
+        from onecycle._charts import drawn, policy_charts
+
+        return drawn(policy_charts(self))
+
     def _series(self, first: int, count: int) -> dict[str, list[float]] | None:
         """Values at `count` steps from `first` on, to the last bit those of as many calls.
 

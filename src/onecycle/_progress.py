@@ -1,7 +1,8 @@
-"""A live line in the terminal: what runs, the present value and loss, and the curve as it grows."""
+"""A live line in a terminal or a notebook: what runs, the present value and loss, the curve as it grows."""
 
 from __future__ import annotations
 
+import io
 import math
 import sys
 import time
@@ -11,21 +12,22 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
     from onecycle._jobs import Job
     from onecycle._search import State
 
 Show = Callable[[int, float, Sequence[float]], None]
 BARS = "▁▂▃▄▅▆▇█"
+NOTEBOOK_SECONDS = 0.2  # between two updates of a cell
 
 
 @contextmanager
 def live(title: str, total: int, wanted: bool = True) -> Iterator[Show]:
-    """Yield `show(done, value, losses)`, which draws on standard error where that is a terminal."""
-    if not (wanted and sys.stderr.isatty()):
+    """Yield `show(done, value, losses)`, which draws in a notebook or on a terminal, if there is one."""
+    if not (wanted and (sys.stderr.isatty() or in_notebook())):
         yield lambda *_: None
         return
-    from rich.console import Console
-    from rich.live import Live
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -47,9 +49,9 @@ def live(title: str, total: int, wanted: bool = True) -> Iterator[Show]:
         )
         return row
 
-    console = Console(stderr=True)
-    with Live(line(0, math.nan, ()), console=console, transient=True, auto_refresh=False) as display:
-        yield lambda done, value, losses: display.update(line(done, value, losses), refresh=True)
+    console = _console()
+    with _display(console, line(0, math.nan, ()), transient=True) as update:
+        yield lambda done, value, losses: update(line(done, value, losses))
 
 
 @contextmanager
@@ -58,8 +60,7 @@ def board(wanted: bool = True) -> Iterator[Callable[[State], None]]:
     if not (wanted and sys.stderr.isatty()):
         yield lambda _: None
         return
-    from rich.console import Console, Group
-    from rich.live import Live
+    from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
@@ -95,8 +96,57 @@ def board(wanted: bool = True) -> Iterator[Callable[[State], None]]:
             rows.append(Text(f"lowest so far: {best[0][1]}, loss {best[0][0]:.4g}", style="green"))
         return Group(*rows, settled)
 
-    with Live(Text("looking at the task"), console=Console(stderr=True), auto_refresh=False) as display:
-        yield lambda state: display.update(picture(state), refresh=True)
+    with _display(_console(), Text("looking at the task"), transient=False) as update:
+        yield lambda state: update(picture(state))
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    if in_notebook():
+        return Console(file=io.StringIO(), record=True, width=100, force_jupyter=False, force_terminal=False)
+    return Console(stderr=True)
+
+
+@contextmanager
+def _display(
+    console: Console, first: RenderableType, transient: bool
+) -> Iterator[Callable[[RenderableType], None]]:
+    """Yield what draws the present state in place of the one before it."""
+    if not in_notebook():
+        from rich.live import Live
+
+        with Live(first, console=console, transient=transient, auto_refresh=False) as display:
+            yield lambda picture: display.update(picture, refresh=True)
+        return
+
+    def bundle(picture: RenderableType) -> dict[str, str]:
+        console.print(picture)
+        text = console.export_text(clear=False)
+        page = console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+        return {"text/plain": text, "text/html": page}
+
+    handle = sys.modules["IPython"].display.display(bundle(first), raw=True, display_id=True)
+    latest, at = first, time.monotonic()
+
+    def update(picture: RenderableType) -> None:
+        nonlocal latest, at
+        latest = picture
+        # Each update is a message to the browser, and kept in the file.
+        if time.monotonic() - at >= NOTEBOOK_SECONDS:
+            at = time.monotonic()
+            handle.update(bundle(picture), raw=True)
+
+    try:
+        yield update
+    finally:
+        handle.update({"text/plain": "", "text/html": ""} if transient else bundle(latest), raw=True)
 
 
 def described(job: Job) -> str:

@@ -70,6 +70,14 @@ class Recipe:
             raise ValueError("total_steps must be given: this recipe has no length of its own")
         return one_cycle(self.max_lr, steps, min_lr=self.min_lr, momentum=self.momentum, form=self.form)
 
+    def _repr_html_(self) -> str:
+        from onecycle._charts import drawn, policy_charts, table_html
+
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "evidence"}
+        table = table_html((name, _words(value)) for name, value in fields.items() if value is not None)
+        charts = [] if self.total_steps is None else policy_charts(self.policy())
+        return table + drawn(charts, str(self.evidence.get("reason", "")))
+
     def save(self, path: str | Path) -> None:
         """Write the recipe as TOML, atomically."""
         import tomli_w
@@ -131,6 +139,14 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "form": (str,),
     "evidence": (dict,),
 }
+
+
+def _words(value: Any) -> str:
+    from onecycle._charts import number
+
+    if isinstance(value, tuple):
+        return " to ".join(map(_words, value))
+    return value if isinstance(value, str) else number(value)
 
 
 def _named(key: str) -> str:

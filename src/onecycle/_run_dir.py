@@ -13,7 +13,15 @@ from onecycle._files import encode, remove_unfinished, write_file
 from onecycle._range_test import versions
 from onecycle._recipe import Recipe
 
-RESULTS = ("recipe.toml", "metrics.csv", "baseline.csv", "curves/*.json", "figures/*.png", "trials/*.json")
+RESULTS = (
+    "recipe.toml",
+    "report.html",
+    "metrics.csv",
+    "baseline.csv",
+    "curves/*.json",
+    "figures/*.png",
+    "trials/*.json",
+)
 
 
 class RunDir:

@@ -83,6 +83,11 @@ class Suggestion:
             name = f"base_lr {self.base_lr:.3g}, {name}"
         return f"{name} {self.value:.3g} ({self.low:.3g} to {self.high:.3g}), rule {self.rule}: {self.reason}"
 
+    def _repr_html_(self) -> str:
+        from onecycle._charts import suggestion_html
+
+        return suggestion_html(self)
+
     def to_json(self) -> str:
         """Strict JSON."""
         return write_document(_FORMAT, _VERSION, asdict(self))

@@ -812,6 +812,24 @@ def _show(session: Session, policy: Policy, length: int, plot: Path | None, csv_
     session.print({"status": "done", "policy": json.loads(policy.to_json())}, *lines)
 
 
+# report ----------------------------------------------------------------------------------------------
+
+
+@cli.command(epilog=examples("report found", "report tuned --open"))
+@click.argument("folder", type=FOLDER, metavar="DIR")
+@click.option("--open", "open_", is_flag=True, help="Show it in the browser.")
+@common
+@click.pass_obj
+def report(session: Session, folder: Path, open_: bool) -> None:
+    """Write up DIR, which demo, find, tune or train filled by --out, as one HTML file."""
+    from onecycle.report import write
+
+    path = write(folder)
+    if open_:
+        click.launch(str(path))
+    session.print({"status": "done", "report": str(path), "bytes": path.stat().st_size}, f"report: {path}")
+
+
 # the rest --------------------------------------------------------------------------------------------
 
 

@@ -76,7 +76,8 @@ def plot_curve(
             ax.set_xscale("log")
         if value.max() > value.min():
             ax.set_xlim(value.min(), value.max())
-    _limit_loss(ax, curve)
+    if (limits := loss_limits(curve)) is not None:
+        ax.set_ylim(*limits)
     _mark_divergence(ax, curve)
     if isinstance(suggestion, Suggestion):
         _mark_suggestion(ax, suggestion)
@@ -96,17 +97,18 @@ def plot_curve(
     return ax
 
 
-def _limit_loss(ax: Axes, curve: Curve) -> None:
-    # The fall fills the picture; an exploding tail leaves it.
+def loss_limits(curve: Curve) -> tuple[float, float] | None:
+    """The losses to show: the fall fills the picture, an exploding tail leaves it; None: none is finite."""
     seen = anchors(curve)
     finite = curve.loss[np.abs(curve.loss) <= LARGEST]
     if seen.minimum is not None:
         drop = seen.start - seen.best
-        ax.set_ylim(seen.best - 0.15 * drop - 2 * seen.noise, seen.start + 0.3 * drop + 2 * seen.noise)
-    elif finite.size:
-        low, high = np.quantile(finite, (0.02, 0.98))
+        return seen.best - 0.15 * drop - 2 * seen.noise, seen.start + 0.3 * drop + 2 * seen.noise
+    if finite.size:
+        low, high = (float(q) for q in np.quantile(finite, (0.02, 0.98)))
         margin = 0.15 * (high - low) or 0.05 * abs(high) or 1.0
-        ax.set_ylim(low - margin, high + margin)
+        return low - margin, high + margin
+    return None
 
 
 def _mark_divergence(ax: Axes, curve: Curve) -> None:
@@ -155,7 +157,7 @@ def plot_policy(policy: Policy, path: StrPath | None = None, *, ax: Axes | None 
         ImportError: matplotlib is not installed.
     """
     ax = new_axes() if ax is None else ax
-    length = policy.total_steps or _two_cycles(policy)
+    length = drawn_length(policy)
     steps = np.unique(np.linspace(0, length - 1, 2000).round())
     styles = {"lr": (_LOSS, "-"), "momentum": (_VAL, "--"), "weight_decay": (_SUGGESTED, ":")}
     lines = []
@@ -180,7 +182,10 @@ def plot_policy(policy: Policy, path: StrPath | None = None, *, ax: Axes | None 
     return ax
 
 
-def _two_cycles(policy: Policy) -> int:
+def drawn_length(policy: Policy) -> int:
+    """The updates to draw: all of a policy, or its first two cycles where it has no end."""
+    if policy.total_steps:
+        return policy.total_steps
     cycles = [s for s in (policy.lr, policy.momentum, policy.weight_decay) if isinstance(s, Cycle)]
     return int(max((2 * (s.up + s.down) for s in cycles), default=1000)) + 1
 

@@ -1,0 +1,621 @@
+"""The page: verdict first, then the evidence, then what to do with it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+from onecycle import __version__
+from onecycle._charts import NONE, Chart, Series, curve_chart, number, policy_charts, reading, smoothed
+from onecycle._recipe import Recipe
+from onecycle._suggest import Suggestion, anchors
+from onecycle._train import History
+from onecycle.report import _trials
+from onecycle.report._read import STAGES, Run, Trial, numeric
+from onecycle.report._use import snippets
+
+NAMES = {
+    "max_lr": "Peak learning rate",
+    "momentum": "Momentum",
+    "weight_decay": "Weight decay",
+    "batch_size": "Batch size",
+    "total_steps": "Updates",
+    "val_loss": "validation loss",
+    "loss": "training loss",
+}
+RUNS = {"metrics.csv": "1cycle", "baseline.csv": "constant rate"}
+
+
+def page(run: Run) -> str:
+    """The whole HTML document."""
+    parts = {
+        "Recipe": _recipe(run),
+        "Learning rate": _learning_rate(run),
+        "Pilots": _pilots(run),
+        **_stages(run),
+        "Schedule": _schedule(run),
+        "Training": _training(run),
+        "Cost": _cost(run),
+        "Use it": _use(run),
+        "Settings": _settings(run),
+    }
+    there = {name: body for name, body in parts.items() if body}
+    anchors_ = {name: name.lower().replace(" ", "-").replace(",", "") for name in there}
+    links = "".join(f'<li><a href="#{anchors_[name]}">{escape(name)}</a></li>' for name in there)
+    sections = "".join(
+        f'<section id="{anchors_[name]}" aria-labelledby="{anchors_[name]}-h">'
+        f'<h2 id="{anchors_[name]}-h">{escape(name)}</h2>{body}</section>'
+        for name, body in there.items()
+    )
+    task, command = _task(run), str(run.info.get("command"))
+    style, script = _asset("report.css"), _asset("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # Nothing from outside, and no script but this one, whatever the files hold.
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(task)} · onecycle {escape(command)}</title>"
+        f"<style>{style}</style></head><body>"
+        f'<header><p class="kind">onecycle {escape(command)}</p><h1>{escape(task)}</h1>'
+        f"{verdict(run)}</header>"
+        f'<nav aria-label="Contents"><ul>{links}</ul></nav><main>{sections}</main>'
+        f"<footer>Written by onecycle {__version__} from the files in this folder. "
+        "It holds all that it shows.</footer>"
+        f"<script>{script}</script></body></html>\n"
+    )
+
+
+def _asset(name: str) -> str:
+    return files("onecycle.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _task(run: Run) -> str:
+    return str(run.fact("task") or (run.recipe and run.recipe.evidence.get("task")) or run.path.name)
+
+
+# The verdict --------------------------------------------------------------------------------------------
+
+
+def verdict(run: Run) -> str:
+    """The answer in a sentence: what to train with, what it comes to, what it rests on. HTML."""
+    status = str(run.info.get("status"))
+    reason = escape(str(run.info.get("reason") or "").rstrip("."))
+    note = {
+        "running": "Not finished: it still runs, or was stopped before it could say so.",
+        "interrupted": "Interrupted before its end; this is what was kept.",
+        "inconclusive": f"The evidence does not tell: {reason}.",
+        "error": f"Ended with an error: {reason}.",
+        "diverged": "Training diverged: its loss is not finite at the end. Lower the peak rate.",
+    }.get(status, "" if status == "done" else f"Status: {escape(status)}.")
+    lines = [f'<p class="note">{note}</p>'] if note else []
+    recipe = _plan(run)
+    if recipe is None:
+        if status in ("done", "running", "interrupted"):
+            lines.append('<p class="verdict">There is no recipe in this folder.</p>')
+        return "".join(lines)
+    history = run.histories.get("metrics.csv")
+    if run.info.get("command") == "train":
+        done = len(history.rows) if history else 0
+        sentence = (
+            f"Trained for {_count(done, 'update')} with 1cycle, up to a learning rate of "
+            f"<strong>{number(recipe.max_lr)}</strong>"
+        )
+        came = _outcome(_last(history)) if history and status == "done" else ""
+        return "".join([*lines, f'<p class="verdict">{sentence}{": " + came if came else ""}.</p>'])
+    clauses = [f"Train with 1cycle up to a learning rate of <strong>{number(recipe.max_lr)}</strong>"]
+    if recipe.batch_size:
+        clauses.append(f"in batches of {recipe.batch_size}")
+    if recipe.weight_decay is not None:
+        clauses.append(f"with weight decay {number(recipe.weight_decay)}")
+    if recipe.total_steps:
+        clauses.append(f"for {_count(recipe.total_steps, 'update')}")
+    sentence = f"{', '.join(clauses)}. {_expected(run)} {_confidence(run, recipe)}"
+    return "".join([*lines, f'<p class="verdict">{sentence}</p>'])
+
+
+def _plan(run: Run) -> Recipe | None:
+    """The recipe, or what a training run's record shows of it."""
+    history = run.histories.get("metrics.csv")
+    if run.recipe is not None or history is None:
+        return run.recipe
+    rates, momenta = history.column("lr")[1], history.column("momentum")[1]
+    total = run.fact("total_steps")
+    try:
+        return Recipe(
+            max_lr=max(rates),
+            momentum=(max(momenta), min(momenta)) if momenta else None,
+            total_steps=total if isinstance(total, int) else len(history.rows),
+        )
+    except (TypeError, ValueError):
+        return None
+
+
+def _expected(run: Run) -> str:
+    length = run.recipe.total_steps if run.recipe is not None else None
+    checks = [
+        t for t in run.trials if t.stage == "check" and not t.sweep and t.setting("steps") in (length, None)
+    ]
+    good = [t.loss for t in checks if math.isfinite(t.loss)]
+    if checks:
+        lost = f", and {len(checks) - len(good)} diverged" if len(good) < len(checks) else ""
+        if not good:
+            return f"{_count(len(checks), 'run').capitalize()} with it diverged."
+        if len(good) == 1:
+            return f"Expect a loss of {number(good[0])}, as one run with it did{lost}."
+        spread = f"{number(min(good))} to {number(max(good))}"
+        mean = number(sum(good) / len(good))
+        return f"Expect a loss of {mean} ({spread} in {_count(len(good), 'run')} with it{lost})."
+    history = run.histories.get("metrics.csv")
+    if history is not None and run.info.get("status") == "done":
+        return f"Expect {_outcome(_last(history))}, as one whole run did."
+    return "What it comes to was not measured: no run of the whole length was made."
+
+
+def _confidence(run: Run, recipe: Recipe) -> str:
+    interval = ""
+    if recipe.interval is not None:
+        low, high = recipe.interval
+        interval = f"; the best is expected between {number(low)} and {number(high)}"
+    if run.trials:
+        runs = sum(not t.sweep for t in run.trials)
+        found = f"It rests on {_count(len(run.trials), 'trial')}, {_count(runs, 'run')} among them"
+    elif (pilots := _pilot_list(run)) and (recipe.evidence.get("rule") == "pilots"):
+        found = f"The rate was tried in {_count(len(pilots), 'short run')}"
+    else:
+        points = sum(map(len, run.curves.values()))
+        source = f"one range test of {_count(points, 'mini-batch')}" if points else "the recipe alone"
+        if len(run.curves) > 1:
+            source = f"{len(run.curves)} range tests"
+        whole = run.histories.get("metrics.csv") is not None
+        tried = "" if whole else ", and not tried"
+        found = f"The rate was read from {source}{tried}"
+    return f"{found}{interval}."
+
+
+def _last(history: History) -> dict[str, float]:
+    names = [*history.metrics, "val_loss", "loss"]
+    values = {name: value for name in names if (value := history.last(name)) is not None}
+    if len(values) > 1:
+        values.pop("loss")
+    return values
+
+
+def _outcome(values: Mapping[str, float]) -> str:
+    return " and ".join(f"{escape(_name(n))} {_metric(n, v)}" for n, v in values.items())
+
+
+def _name(name: str) -> str:
+    return NAMES.get(name, name.replace("_", " "))
+
+
+def _metric(name: str, value: Any) -> str:
+    value = numeric(value)
+    if value is not None and "accuracy" in name and 0 <= value <= 1:
+        return f"{value:.1%}"
+    return number(value, 4)
+
+
+def _count(n: int, what: str) -> str:
+    if n == 1:
+        return f"1 {what}"
+    return f"{n:,} {what}{'es' if what.endswith('ch') else 's'}"
+
+
+# Sections -----------------------------------------------------------------------------------------------
+
+
+def _recipe(run: Run) -> str:
+    recipe = _plan(run)
+    if recipe is None:
+        return ""
+    facts = [("Peak learning rate", number(recipe.max_lr), "")]
+    if recipe.interval is not None:
+        facts[0] = (*facts[0][:2], f"{number(recipe.interval[0])} to {number(recipe.interval[1])}")
+    if recipe.momentum is None:
+        facts.append(("Momentum", NONE, "left as it is"))
+    elif isinstance(recipe.momentum, (int, float)):
+        facts.append(("Momentum", number(float(recipe.momentum)), "constant"))
+    else:
+        high, low = recipe.momentum
+        facts.append(("Momentum", f"{number(high)} → {number(low)}", "and back"))
+    if recipe.weight_decay is not None:
+        facts.append(("Weight decay", number(recipe.weight_decay), ""))
+    if recipe.batch_size is not None:
+        facts.append(("Batch size", number(recipe.batch_size), "samples"))
+    if recipe.total_steps is not None:
+        facts.append(("Length", number(recipe.total_steps), "updates"))
+    tiles = "".join(
+        f"<div><dt>{name}</dt><dd>{value}{f'<small>{note}</small>' if note else ''}</dd></div>"
+        for name, value, note in facts
+    )
+    decisions = _decisions(run)
+    if not decisions:
+        return f'<dl class="facts">{tiles}</dl>'
+    rows = [
+        [
+            escape(_name(str(d.get("what")))),
+            _value(d.get("value")),
+            _range(d.get("low"), d.get("high")),
+            escape(str(d.get("reason") or "")),
+            str(len(trials) if isinstance(trials := d.get("trials"), list) else 0),
+        ]
+        for d in decisions
+    ]
+    table = _table(["Decision", "Value", "Interval", "Reason", "Trials"], rows, "Decisions", "rnwtn")
+    return f'<dl class="facts">{tiles}</dl>{table}'
+
+
+def _decisions(run: Run) -> list[Mapping[str, Any]]:
+    found = run.recipe.evidence.get("decisions") if run.recipe is not None else None
+    return [d for d in found if isinstance(d, Mapping)] if isinstance(found, list) else []
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " → ".join(_value(part) for part in value)
+    plain = int(value) if isinstance(value, float) and value.is_integer() and value >= 1 else value
+    return number(plain) if isinstance(plain, int) and not isinstance(plain, bool) else _real(value)
+
+
+def _real(value: Any) -> str:
+    found = numeric(value)
+    return escape(str(value)) if found is None and value is not None else number(found)
+
+
+def _range(low: Any, high: Any) -> str:
+    return "" if numeric(low) is None or numeric(high) is None else f"{_value(low)} to {_value(high)}"
+
+
+def _learning_rate(run: Run) -> str:
+    parts = []
+    for name, curve in run.curves.items():
+        found = reading(curve)
+        best = run.recipe
+        title = "Range test" if len(run.curves) == 1 else f"Range test {name}"
+        parts.append(figure(curve_chart(curve, found, title), "xy"))
+        if isinstance(found, Suggestion):
+            words = f"<strong>{number(found.value)}</strong>: {escape(found.reason)}."
+        else:
+            words = f"No suggestion: {escape(found.reason)}."
+        parts.append(f"<p>{words}</p>")
+        if best is not None and isinstance(found, Suggestion) and best.evidence.get("rule") == "pilots":
+            parts.append(f"<p>{escape(str(best.evidence.get('reason', '')))}.</p>")
+        seen = anchors(curve)
+        rows = [
+            [label, number(at), number(loss)]
+            for label, at, loss in (
+                ("Where the fall sets in", seen.onset, None),
+                ("Falls fastest", seen.steepest, None),
+                ("Least loss", seen.minimum, seen.best),
+                ("Has diverged", seen.divergence, None),
+            )
+            if at is not None
+        ]
+        if rows:
+            parts.append(_table(["On the smoothed curve", "Rate", "Loss"], rows, "Anchors", "rnn"))
+    if len(run.curves) > 1:
+        parts.insert(0, figure(_overlay(run), "xy"))
+    return "".join(parts) + _stage(run, "rate")
+
+
+def _overlay(run: Run) -> Chart:
+    series = [
+        Series(name, *curve.smooth(), tone=f"ramp{i % 5}", role="smooth")
+        for i, (name, curve) in enumerate(run.curves.items())
+    ]
+    words = "Smoothed loss over the swept value, of the range tests " + ", ".join(run.curves) + "."
+    return Chart("All range tests", words, "value", "loss", series, xlog=True)
+
+
+def _pilot_list(run: Run) -> list[Mapping[str, Any]]:
+    evidence = run.recipe.evidence if run.recipe is not None else {}
+    found = run.info.get("pilots") or evidence.get("pilots")
+    return [p for p in found if isinstance(p, Mapping)] if isinstance(found, list) else []
+
+
+def _pilots(run: Run) -> str:
+    pilots = sorted(_pilot_list(run), key=lambda p: numeric(p.get("max_lr")) or 0)
+    points = [(numeric(p.get("max_lr")), numeric(p.get("loss"))) for p in pilots]
+    good = [(x, y) for x, y in points if x is not None and y is not None and math.isfinite(y)]
+    if not pilots:
+        return ""
+    rows = [
+        [
+            _value(p.get("max_lr")),
+            _value(p.get("steps")),
+            number(loss, 4) if math.isfinite(loss) else "diverged",
+        ]
+        for p in pilots
+        if (loss := numeric(p.get("loss"))) is not None
+    ]
+    table = _table(["Peak rate", "Updates", "Loss at the end"], rows, "Pilots", "nnn")
+    if len(good) < 2:
+        return table
+    listed = "; ".join(f"{number(x)}: {number(y)}" for x, y in good)
+    xs, ys = [x for x, _ in good], [y for _, y in good]
+    marks, bands = _trials._chosen(
+        {"value": run.recipe.max_lr, "low": (run.recipe.interval or (None,))[0],
+         "high": (run.recipe.interval or (None,))[-1]} if run.recipe else None, None
+    )  # fmt: skip
+    chart = Chart(
+        "Short 1cycle runs", f"Loss of {len(pilots)} pilots over their peak rate. {listed}.",
+        "peak learning rate", "loss", [Series("pilots", xs, ys, "both")], bands, marks, xlog=True, height=240,
+    )  # fmt: skip
+    return figure(chart) + table
+
+
+def _stages(run: Run) -> dict[str, str]:
+    sections = {
+        _trials.VARIED[stage][2]: body for stage in STAGES if stage != "rate" and (body := _stage(run, stage))
+    }
+    if run.trials:
+        sections["All trials"] = _all_trials(run.trials)
+    return sections
+
+
+def _stage(run: Run, stage: str) -> str:
+    what = {"rate": "max_lr", "search": "max_lr", "length": "total_steps"}.get(stage, stage)
+    if stage == "check" and not any(t.stage == "length" for t in run.trials):
+        what = "total_steps"
+    decision: Mapping[str, Any] = next((d for d in reversed(_decisions(run)) if d.get("what") == what), {})
+    # A decision counts runs of other stages too, where they fit.
+    named = decision.get("trials") if stage != "search" else None
+    counted = {str(name).removesuffix(".json") for name in named} if isinstance(named, list) else set()
+    mine = [t for t in run.trials if t.stage == stage or t.name.removesuffix(".json") in counted]
+    alone = len(mine) == 1 and mine[0].sweep and run.curves  # shown as the range test already
+    if alone or not any(t.stage == stage for t in mine):
+        return ""
+    told = stage != "search" and not all(t.sweep for t in mine)
+    words = str(decision.get("reason") or "") if told else ""
+    words = f"{words[:1].upper()}{words[1:].rstrip('.')}. " if words else ""
+    diverged = sum(not math.isfinite(t.loss) for t in mine)
+    counts = _count(len(mine), "trial") + (f", {diverged} diverged" if diverged else "")
+    if stage == "check":
+        ends = (f"{number(t.loss)} after {_value(t.job.get('steps'))} updates" for t in mine)
+        counts += f": loss {', '.join(ends)}"
+    seen = stage == "rate" and run.curves and sum(t.sweep for t in mine) == 1
+    figures = (
+        (_trials.outcomes(mine, stage, decision), ""),
+        (None if seen else _trials.sweeps(mine, stage), "xy"),
+        (_trials.courses(mine, stage), "y"),
+    )
+    return f"<p>{escape(words + counts)}.</p>" + "".join(
+        figure(chart, scales) for chart, scales in figures if chart is not None
+    )
+
+
+def _all_trials(trials: Sequence[Trial]) -> str:
+    rows = []
+    for t in trials:
+        best = _value(t.job.get("max_lr")) if not t.sweep else _range(t.job.get("start"), t.job.get("end"))
+        rows.append(
+            [
+                escape(t.stage.replace("_", " ")),
+                "sweep" if t.sweep else "run",
+                best,
+                _value(t.job.get("momentum")),
+                *(_value(t.job.get(name)) for name in ("weight_decay", "batch_size", "steps", "seed")),
+                number(t.loss, 4) if math.isfinite(t.loss) else "diverged",
+                number(numeric(t.result.get("seconds"))),
+            ]
+        )
+    head = [
+        "Stage",
+        "Kind",
+        "Rate",
+        "Momentum",
+        "Weight decay",
+        "Batch",
+        "Updates",
+        "Seed",
+        "Loss",
+        "Seconds",
+    ]
+    table = _table(head, rows, "All trials", "rrnnnnnnnn", sort=True)
+    return f"<details><summary>{_count(len(trials), 'trial')}</summary>{table}</details>"
+
+
+def _schedule(run: Run) -> str:
+    recipe = _plan(run)
+    if recipe is None or recipe.total_steps is None:
+        return ""
+    charts = policy_charts(recipe.policy())
+    return f'<div class="pair">{"".join(figure(chart) for chart in charts)}</div>'
+
+
+def _training(run: Run) -> str:
+    if not run.histories:
+        return ""
+    losses: list[Series] = []
+    validation: list[Series] = []
+    metrics: dict[str, list[Series]] = {}
+    rows = []
+    for file, history in run.histories.items():
+        name, main = RUNS[file], file == "metrics.csv"
+        steps, loss = history.column("loss")
+        losses.append(Series(f"{name}, each batch", steps, loss, "thin", _of(main), role="raw", listed=False))
+        losses.append(
+            Series(f"{name}, training", steps, smoothed(loss), "line", _of(main), not main, role="smooth")
+        )
+        if (points := history.column("val_loss"))[0]:
+            look = Series(f"{name}, validation", *points, "both", _of(main), not main)
+            validation.append(look)
+        for metric in history.metrics:
+            look = Series(name, *history.column(metric), "both", _of(main), not main)
+            metrics.setdefault(metric, []).append(look)
+        last = {n: history.last(n) for n in (*history.metrics, "val_loss", "loss")}
+        cells = [_metric(n, v) if v is not None else NONE for n, v in last.items()]
+        rows.append((["Run", "Updates", *map(_name, last)], [name, number(len(history.rows)), *cells]))
+    charts = [_losses("Training loss", losses)]
+    if validation:
+        charts.append(_losses("Validation loss", validation))
+    for metric, series in metrics.items():
+        ends = "; ".join(f"{s.name} ends at {_metric(metric, s.y[-1])}" for s in series)
+        title = _name(metric).capitalize()
+        charts.append(
+            Chart(title, f"{title} over the updates: {ends}.", "update", _name(metric), series, height=240)
+        )
+    head = max((h for h, _ in rows), key=len)
+    body = [cells + [NONE] * (len(head) - len(cells)) for _, cells in rows]
+    table = _table(
+        [escape(name[:1].upper() + name[1:]) for name in head], body, "Results", "r" + "n" * len(head)
+    )
+    return "".join(figure(chart, "y") for chart in charts) + table
+
+
+def _of(main: bool) -> str:
+    return "accent" if main else "muted"
+
+
+def _losses(title: str, series: Sequence[Series]) -> Chart:
+    ends = "; ".join(
+        f"{s.name} from {number(float(s.y[0]))} to {number(float(s.y[-1]))}"
+        for s in series
+        if s.role != "raw"
+    )
+    positive = all(value > 0 for s in series for value in s.y if math.isfinite(value))
+    limits = _trials._inner([s.y for s in series]) if not positive else None
+    return Chart(
+        title, f"{title} over the updates: {ends}.", "update", "loss", series, ylog=positive, ylim=limits,
+        height=260,
+    )  # fmt: skip
+
+
+def _cost(run: Run) -> str:
+    if run.trials:
+        rows = []
+        for stage in dict.fromkeys(t.stage for t in run.trials):
+            mine = [t for t in run.trials if t.stage == stage]
+            rows.append([escape(stage.replace("_", " ")), *_sums(mine)])
+        rows.append(["<strong>All</strong>", *_sums(run.trials)])
+        table = _table(["Stage", "Trials", "Updates", "Samples", "Seconds"], rows, "Cost", "rnnnn")
+        cost = numeric(run.recipe.evidence.get("cost")) if run.recipe is not None else None
+        return (
+            f"<p>In all {number(cost)} full runs' worth of training.</p>" if cost is not None else ""
+        ) + table
+    cost, length = numeric(run.info.get("cost")), numeric(run.fact("total_steps"))
+    if cost is not None and length:
+        return (
+            f"<p>The search took {_count(int(cost), 'update')}, {cost / length:.0%} of the "
+            f"{_count(int(length), 'update')} that the training takes.</p>"
+        )
+    lengths = [("range test", len(curve)) for curve in run.curves.values()]
+    lengths += [(RUNS[file], len(history.rows)) for file, history in run.histories.items()]
+    if not lengths:
+        return ""
+    rows = [[name, number(count)] for name, count in lengths]
+    return _table(["Part", "Updates"], rows, "Cost", "rn")
+
+
+def _sums(trials: Sequence[Trial]) -> list[str]:
+    updates = sum(int(numeric(t.job.get("steps")) or 0) for t in trials)
+    samples = sum(int(numeric(t.result.get("samples")) or 0) for t in trials)
+    seconds = sum(numeric(t.result.get("seconds")) or 0.0 for t in trials)
+    return [number(len(trials)), f"{updates:,}", f"{samples:,}", f"{seconds:,.1f}"]
+
+
+def _use(run: Run) -> str:
+    recipe = _plan(run)
+    if recipe is None:
+        return ""
+    facts = next((c.settings.get("trial") for c in run.curves.values()), None)
+    optimizer = str(facts.get("optimizer")) if isinstance(facts, Mapping) else "SGD"
+    blocks = "".join(
+        f'<details name="use"{" open" if i == 0 else ""}><summary>{name}</summary>'
+        f'<div class="code"><pre tabindex="0"><code>{escape(code)}</code></pre></div></details>'
+        for i, (name, code) in enumerate(snippets(recipe, optimizer).items())
+    )
+    line = ""
+    if run.recipe is not None:
+        task = _task(run)
+        line = (
+            "<p>On the command line, with the task that it was found for:</p>"
+            f'<div class="code"><pre tabindex="0"><code>onecycle train {escape(_quoted(task))} --recipe '
+            f"{escape(_quoted(str(run.path / 'recipe.toml')))}</code></pre></div>"
+        )
+    return blocks + line
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)
+
+
+def _settings(run: Run) -> str:
+    versions = run.info.get("versions")
+    rows = [[escape(_label(k)), escape(_plain(v))] for k, v in run.settings.items()]
+    rows += [["Status", escape(str(run.info.get("status")))]]
+    if isinstance(versions, Mapping):
+        rows += [[escape(str(k)), escape(_plain(v))] for k, v in versions.items()]
+    body = _table(["Setting", "Value"], rows, "Settings and versions", "rt")
+    kept = Counter(p.parent.name for p in sorted(run.path.glob("*/*")))
+    names = [p.name for p in sorted(run.path.iterdir()) if p.is_file() and p.name != "report.html"]
+    names += [f"{folder}/ ({_count(n, 'file')})" for folder, n in kept.items()]
+    body += f"<p>Files: {escape(', '.join(names))}.</p>"
+    if run.problems:
+        items = "".join(f"<li>{escape(line)}</li>" for line in run.problems)
+        body += f'<div class="note"><p>Left out, because it could not be read:</p><ul>{items}</ul></div>'
+    return body
+
+
+def _label(name: str) -> str:
+    text = name.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+# Parts --------------------------------------------------------------------------------------------------
+
+
+def figure(chart: Chart, scales: str = "") -> str:
+    """A chart with its title and legend, and the data for the page's script.
+
+    Args:
+        chart: what to draw.
+        scales: the axes, of "xy", that can be switched between linear and logarithmic.
+    """
+    data = chart.data() | {"scales": scales}
+    # As text in a page, "<" alone could end the block.
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return (
+        f'<figure class="chart"><figcaption>{escape(chart.title)}</figcaption>'
+        f'<div class="plot">{chart.svg()}</div>{chart.legend()}'
+        f'<script type="application/json">{text}</script></figure>'
+    )
+
+
+def _table(
+    head: Iterable[str], rows: Iterable[Sequence[str]], name: str, kinds: str, sort: bool = False
+) -> str:
+    """Cells are HTML. A column's kind: "r" names the row, "n" number, "w" unbroken text, "t" text."""
+    top = "".join(f'<th scope="col" class="{k}">{cell}</th>' for k, cell in zip(kinds, head, strict=False))
+    lines = "".join(
+        "<tr>"
+        + "".join(
+            f'<th scope="row" class="r">{cell}</th>'
+            if i == 0 and k == "r"
+            else f'<td class="{k}">{cell}</td>'
+            for i, (k, cell) in enumerate(zip(kinds, row, strict=False))
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="table" tabindex="0" role="group" aria-label="{escape(name)}">'
+        f"<table{' data-sort' if sort else ''}><thead><tr>{top}</tr></thead>"
+        f"<tbody>{lines}</tbody></table></div>"
+    )
