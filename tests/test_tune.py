@@ -65,7 +65,7 @@ def test_no_more_is_spent_than_the_budget(budget: float, steps: int) -> None:
     looked = 8  # updates that show what `build` is
     assert Net.steps <= budget * steps + looked
     assert Net.samples <= 8 * (budget * steps + looked)
-    assert recipe.evidence["cost"] <= budget + 1e-9
+    assert recipe.evidence["cost"] <= budget + 1e-9, settled(recipe)
     assert Net.steps <= recipe.evidence["cost"] * steps + looked
     assert set(settled(recipe)) == {"max_lr", "batch_size", "weight_decay", "momentum", "total_steps"}
 

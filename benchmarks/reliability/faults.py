@@ -268,13 +268,14 @@ def interrupts_at_lines(counts: Counts, most: int, seed: int = 0) -> None:
             name = frame.f_code.co_filename
             return line if f"{os.sep}onecycle{os.sep}" in name or name == contextlib.__file__ else None
 
+        tracing = sys.gettrace()
         try:
             sys.settrace(call)
             case.operation(problem)
         except BaseException as error:  # noqa: BLE001 - interrupts alone are wanted, and checked for below
             return error
         finally:
-            sys.settrace(None)
+            sys.settrace(tracing)
             total = max(total, passed)
         return None
 

@@ -46,6 +46,7 @@ def beyond(search: Search, found: Found) -> Found:
 def _search(optuna: Any, search: Search, found: Found) -> Found:
     space = _space(optuna, search, found.setting)
     study = optuna.create_study(
+        study_name="onecycle",  # by which Hyperband draws its brackets
         sampler=optuna.samplers.TPESampler(
             seed=search.seed, multivariate=True, constant_liar=True, n_startup_trials=5
         ),

@@ -193,8 +193,12 @@ class Search:
 
     def steps(self, setting: Setting, share: float) -> int:
         """Updates in which a setting sees that share of the training's samples."""
-        whole = self.facts.samples / (setting.batch_size or self.facts.batch_size)
-        return max(int(share * whole + 1e-6) if share < 1 else round(whole), 1)
+        size = setting.batch_size or self.facts.batch_size
+        if share >= 1:
+            return max(round(self.facts.samples / size), 1)
+        # In whole updates of the task's own batch, so that half of it costs twice as much and no update more.
+        own = int(share * self.facts.total_steps + 1e-6)
+        return max(own * self.facts.batch_size // size, 1)
 
     def jobs(self, stage: Stage, settings: Sequence[Setting], share: float, seed: int = 0) -> list[Job]:
         return [

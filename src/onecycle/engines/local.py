@@ -85,7 +85,8 @@ class Local:
                         raise RuntimeError(
                             f"a worker process died {ATTEMPTS} times, last with these to do: "
                             f"{', '.join(job.name for job in left[: self.workers])}; finished trials are "
-                            "kept. It may lack memory: use fewer workers"
+                            "kept. It may lack memory: use fewer workers; a script must start the search "
+                            "below if __name__ == '__main__'"
                         ) from None
         except BaseException:
             self.close()
