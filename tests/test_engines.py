@@ -64,11 +64,11 @@ def test_a_job_that_kills_each_worker_is_told(two: Local) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError
 
-    with pytest.raises(
-        RuntimeError,
-        match=r"^a worker process died 3 times, last with these to do: rate-.*; finished trials are kept. It may "
-        r"lack memory: use fewer workers; a script must start the search below if __name__ == '__main__'$",
-    ):
+    message = (
+        r"^a worker process died 3 times, last with these to do: rate-.*; finished trials are kept. It may "
+        r"lack memory: use fewer workers; a script must start the search below if __name__ == '__main__'$"
+    )
+    with pytest.raises(RuntimeError, match=message):
         list(two.run(Task("dies", dies), [Job("rate", "run", 0, 50, max_lr=0.1)]))
 
 

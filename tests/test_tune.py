@@ -205,6 +205,23 @@ def test_a_batch_that_fails_is_out_and_the_search_goes_on() -> None:
     assert "16: failed (ValueError)" in settled(recipe)["batch_size"]["reason"]
 
 
+def test_what_failed_is_tried_again_by_a_second_start(tmp_path: Path) -> None:
+    broken = True
+
+    def small(seed: int, batch_size: int = 8, weight_decay: float = 1e-4) -> Net:
+        if batch_size > 8 and broken:
+            raise OSError("the disk was away")
+        return build(seed, batch_size, weight_decay)
+
+    oc.tune(small, total_steps=2000, budget=1.0, out=tmp_path)
+    failed = [path for path in (tmp_path / "trials").iterdir() if read_record(path)[1].error]
+    assert failed
+    broken = False
+    again = oc.tune(small, total_steps=2000, budget=1.0, out=tmp_path, resume=True)
+    assert all(read_record(path)[1].error is None for path in failed)
+    assert settled(again) == settled(oc.tune(build, total_steps=2000, budget=1.0))
+
+
 def test_a_net_that_does_not_train_is_refused(tmp_path: Path) -> None:
     def dead(seed: int, batch_size: int = 8, weight_decay: float = 1e-4) -> Net:
         net = Net(seed, batch_size, weight_decay)

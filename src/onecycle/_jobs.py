@@ -175,7 +175,8 @@ class Ledger:
             folder.mkdir(parents=True, exist_ok=True)
             for path in sorted(folder.glob("*.json")):
                 job, result = read_record(path)
-                self._keep(job, result, path.stem)
+                if result.error is None:  # it may have been of the moment: it is tried again
+                    self._keep(job, result, path.stem)
 
     def __contains__(self, job: Job) -> bool:
         return job.key in self._results
