@@ -29,7 +29,7 @@ EXTRAS = {  # each kind holds all that the one before it has
     "frameworks": "demo,frameworks",
 }
 # Oldest to newest; "": the newest release that there is for that Python.
-MATRIX = (("3.10", "2.4.1"), ("3.11", "2.6.0"), ("3.12", "2.8.0"), ("3.13", "2.10.0"), ("3.14", ""))
+MATRIX = (("3.10", "2.4.1"), ("3.11", "2.6.0"), ("3.12", "2.8.0"), ("3.13", "2.13.0"), ("3.14", ""))
 TESTED = ("tests", "--ignore=tests/frameworks", "--ignore=tests/benchmarks", "--ignore=tests/test_docs.py")
 ADVISORIES = "pypi.org"  # where pip-audit asks
 BILL = ("--pyproject", "pyproject.toml", "--output-file", "dist/sbom.json")
