@@ -154,7 +154,18 @@ def matrix(rest: list[str]) -> int:
         folder = ROOT / ".matrix" / f"{python}-{torch or 'current'}"
         there = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
         packages = (f"torch{torch and f'=={torch}'}", "hypothesis", "pytest", "cloudpickle")
-        install = (uv, "pip", "install", "-q", "--python", there, "-e", ".[demo,optuna]", *packages)
+        install = (
+            uv,
+            "pip",
+            "install",
+            "-q",
+            "--no-config",
+            "--python",
+            there,
+            "-e",
+            ".[demo,optuna]",
+            *packages,
+        )
         if run(uv, "venv", "-q", "--clear", "--python", python, folder) or run(*install):
             results[name] = "could not be set up"
             continue
