@@ -80,9 +80,11 @@ def test_workers_end_with_an_iteration_that_is_left(two: Local) -> None:
     running = two.run(Task("slow", slow), [quick, endless])
     next(running)
     assert two._pool is not None
-    processes = list(two._pool._processes.values())
+    processes = list(two._pool._processes)
     running.close()  # type: ignore[attr-defined]
-    assert not any(process.is_alive() for process in processes)
+    for number in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(number, 0)
 
 
 SEARCH = """
