@@ -131,7 +131,7 @@ def test_a_scheduler_state_that_is_none(state: Any) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ('"state": ', '"state": ' + "[" * 5000, "nested|recursion"),
+        ('"state": ', '"state": ' + "[" * 200_000, "nested|recursion|damaged"),
         ('"dtype": "<u4"', '"dtype": "<r4"', "damaged checkpoint: TypeError: data type '<r4' not understood"),
         ('"sparse": null', '"sparse": 99', "damaged checkpoint: RuntimeError"),
         ('{"dict": [["modules"', '{"dict": [7, ["modules"', "damaged checkpoint: TypeError"),

@@ -113,7 +113,7 @@ def test_memory_is_limited_and_its_margin_kept() -> None:
     best = next(run for run in found.tried if run.size == found.size)
     assert best.memory is not None
     assert 0 < best.memory <= 0.9 * (before + 100 * MIB)
-    assert 4 <= found.size <= 100
+    assert found.size >= 4
     too_large = [run for run in found.tried if not run.fits]
     assert too_large
     assert min(run.size for run in too_large) > found.size
