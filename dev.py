@@ -30,7 +30,7 @@ EXTRAS = {  # each kind holds all that the one before it has
 }
 # Oldest to newest; "": the newest release that there is for that Python.
 MATRIX = (("3.10", "2.4.1"), ("3.11", "2.6.0"), ("3.12", "2.8.0"), ("3.13", "2.13.0"), ("3.14", ""))
-OLD = ("-W", "ignore:Detected call of `lr_scheduler.step")  # by SequentialLR of older releases itself
+OLD = ("-W", "ignore:The epoch parameter in")  # by SequentialLR of older releases itself
 TESTED = ("tests", "--ignore=tests/frameworks", "--ignore=tests/benchmarks", "--ignore=tests/test_docs.py")
 ADVISORIES = "pypi.org"  # where pip-audit asks
 BILL = ("--pyproject", "pyproject.toml", "--output-file", "dist/sbom.json")
@@ -111,9 +111,10 @@ def test(rest: list[str]) -> int:
         say(name)
         if call(*command):
             failed.append(name)
-    say("known weaknesses")
-    if audit():
-        failed.append("known weaknesses")
+    say(
+        "known weaknesses, which fail `dev.py audit` alone: what is newly known says nothing of a change here"
+    )
+    audit()
     if failed:
         fail(f"failed: {', '.join(failed)}")
     return 0
@@ -135,7 +136,7 @@ def audit() -> int:
     except OSError:
         say(f"{ADVISORIES} cannot be reached: known weaknesses were not looked up")
         return 0
-    what = ("--requirement", LOCK.name, "--no-deps", "--disable-pip", "--progress-spinner=off")
+    what = ("--requirement", LOCK.name, "--no-deps", "--disable-pip", "--progress-spinner=off", "--timeout=5")
     return call("pip-audit", *what)
 
 

@@ -48,7 +48,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 def of_kind(results: dict[str, Any], request: pytest.FixtureRequest) -> Any:
     """What the two and the one found, with a model of a kind."""
     if request.param not in results:
-        pytest.skip("torch without fully_shard")
+        pytest.skip("torch without fully_shard on a CPU")
     return results[request.param]
 
 
