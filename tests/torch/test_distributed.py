@@ -48,7 +48,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str
 def of_kind(results: dict[str, Any], request: pytest.FixtureRequest) -> Any:
     """What the two and the one found, with a model of a kind."""
     if request.param not in results:
-        pytest.skip("torch without fully_shard on a CPU")
+        pytest.skip("a release of torch whose fully_shard is not right on a CPU")
     return results[request.param]
 
 
@@ -87,7 +87,7 @@ def test_the_program_of_the_page_runs(tmp_path: Path) -> None:
     run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py"]
     ended = subprocess.run([sys.executable, *run], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
-    suggestion, accuracy = ended.stdout.splitlines()
+    suggestion, accuracy = [line for line in ended.stdout.splitlines() if not line.startswith("[Gloo]")]
     assert 0.01 < float(suggestion.split(":")[0]) < 1
     assert float(accuracy.split("%")[0]) > 90
 

@@ -107,8 +107,8 @@ def main(folder: Path, rank: int, count: int) -> None:
     """Write what this process finds."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count)
-    # torch 2.6 has fully_shard, but its streams on a CPU record no event.
-    kinds = ("replicated", "sharded") if torch.__version__ >= TorchVersion("2.7") else ("replicated",)
+    # On a CPU, fully_shard of torch 2.6 fails, and that of 2.8 gives twice the gradient on two processes.
+    kinds = ("replicated", "sharded") if torch.__version__ >= TorchVersion("2.9") else ("replicated",)
     results = {kind: found(kind, count, rank) for kind in kinds}
     (folder / f"{rank}.json").write_text(json.dumps(results))
     distributed.destroy_process_group()
