@@ -1060,3 +1060,12 @@ def test_objects_in_an_optimizers_state(before: int) -> None:
         assert [state["object"] for state in trial._optimizers[0].state.values()][: len(held)] == held
 
     assert_put_back(build, before=before, trouble=trouble)
+
+
+def test_gradients_are_on_again_after_an_interrupt_that_left_them_off() -> None:
+    def trouble(trial: Trial) -> None:
+        train(trial, 2)
+        torch.set_grad_enabled(False)  # as an interrupt in the exit of torch.no_grad does
+
+    assert_put_back(lambda: make_trial(), trouble=trouble)
+    assert torch.is_grad_enabled()

@@ -31,6 +31,7 @@ from onecycle.torch._state import (
 from onecycle.torch._stream import Stream, private
 
 TARGETS = ("labels", "label", "targets", "target", "y")
+_GRAD = "grad_enabled"
 PARTS = (tuple, list, Mapping)
 Loss = Callable[..., Tensor]
 Amp = bool | str | torch.dtype | torch.amp.GradScaler | None
@@ -270,10 +271,13 @@ class Trial:
             **self._keep_model(entire=True),
             "scalers": [scaler.state_dict() for scaler in self._scalers],
             "data": self._stream.keep(),
+            _GRAD: torch.is_grad_enabled(),
         }
 
     def restore(self, state: Tree) -> None:
         """Put the trial back to where `save` was called, in the very same tensors."""
+        # An interrupt that strikes in the exit of torch.no_grad leaves it on.
+        torch.set_grad_enabled(state.get(_GRAD, torch.is_grad_enabled()))
         self._put_back_model(state)
         for scaler, kept in zip(self._scalers, state["scalers"], strict=True):
             if scaler.is_enabled():
@@ -288,7 +292,8 @@ class Trial:
             ValueError: the model is sharded over processes.
         """
         self._check_whole()
-        _checkpoint.write(path, self.save(), self._device, note or {})
+        state = {name: part for name, part in self.save().items() if name != _GRAD}  # of this process alone
+        _checkpoint.write(path, state, self._device, note or {})
 
     def read(self, path: str | Path) -> dict[str, Any]:
         """Restore what `write` wrote, in this process or another; returns its note.
