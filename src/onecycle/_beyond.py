@@ -7,7 +7,7 @@ import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from onecycle._jobs import Result
+from onecycle._jobs import CYCLED, Result
 
 if TYPE_CHECKING:
     from onecycle._search import Found, Search, Setting
@@ -18,9 +18,9 @@ RUNGS = (1 / 9, 1 / 3, 1.0)  # shares of the training, each a whole 1cycle: a pa
 AT_ONCE = 4  # trials asked for together, whatever the engine, so that each engine finds the same
 LARGE = 8.0  # whole trainings from which the best are run again
 FINALISTS = 2  # that are run again with another seed, as the best of many was lucky too
-CYCLED = "cycled"
+AS_CYCLED = "cycled"
 _LOST = 1e30  # stands for infinity, which a study cannot take
-MOMENTA = (CYCLED, 0.8, 0.9, 0.95, 0.97, 0.99)
+MOMENTA = (AS_CYCLED, 0.8, 0.9, 0.95, 0.97, 0.99)
 
 
 def beyond(search: Search, found: Found) -> Found:
@@ -147,7 +147,7 @@ def _space(optuna: Any, search: Search, centre: Setting) -> dict[str, Any]:
 def _parameters(setting: Setting, space: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {name: getattr(setting, name) for name in space}
     if "momentum" in values and isinstance(values["momentum"], tuple):
-        values["momentum"] = CYCLED
+        values["momentum"] = AS_CYCLED
     if "weight_decay" in values:
         values["weight_decay"] = max(values["weight_decay"], space["weight_decay"].low)
     return values
@@ -163,6 +163,6 @@ def _neighbours(setting: Setting, space: dict[str, Any]) -> list[dict[str, Any]]
 
 
 def _setting(values: dict[str, Any], first: Setting) -> Setting:
-    if values.get("momentum", CYCLED) == CYCLED:
-        values = {**values, "momentum": (0.95, 0.85)}
+    if values.get("momentum", AS_CYCLED) == AS_CYCLED:
+        values = {**values, "momentum": CYCLED}
     return replace(first, **values)

@@ -112,9 +112,9 @@ def search(
             "raise one of them, or use range_test"
         )
     steps = min(SWEEP, updates)
-    if objective == "val" and trial.evaluate() is None:
-        raise ValueError("objective 'val' needs a val_loader, and the trial has none")
     before = trial.evaluate() if objective != "train" else None
+    if objective == "val" and before is None:
+        raise ValueError("objective 'val' needs a val_loader, and the trial has none")
     curve = range_test(trial, start=start, end=end, steps=steps, seed=seed, progress=progress, evaluations=0)
     if on_curve is not None:
         on_curve(curve)
@@ -132,10 +132,10 @@ def search(
 
 def _to_try(curve: Curve, left: int, updates: int) -> tuple[Suggestion | None, list[float], float]:
     """What the curve suggests, the rates for pilots, which alone decide without that, and where it rises."""
-    rises = edge(curve)
     try:
         read = curve.suggest()
     except Inconclusive as refusal:
+        rises = edge(curve)
         if rises is None:
             raise
         if left < 2 * SHORTEST:
@@ -145,7 +145,7 @@ def _to_try(curve: Curve, left: int, updates: int) -> tuple[Suggestion | None, l
                 f"give one of at least {updates - left + 2 * SHORTEST} updates"
             ) from None
         return None, [rises * factor for factor in BELOW_EDGE[: left // SHORTEST]], rises
-    return read, [read.value * factor for factor in TRIED], rises or math.inf
+    return read, [read.value * factor for factor in TRIED], math.inf
 
 
 def _run_pilots(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 LOOKS = 8  # evaluations in a run, evenly spread
 POINTS = 200  # of a run's training loss that are kept
 Momentum = tuple[float, float] | float | None
+CYCLED: Momentum = (0.95, 0.85)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Job:
     batch_size: int | None = None
     weight_decay: float | None = None
     max_lr: float | None = None
-    momentum: Momentum = (0.95, 0.85)
+    momentum: Momentum = CYCLED
     start: float = 1e-7
     end: float = 10.0
 

@@ -12,8 +12,8 @@ import numpy as np
 from onecycle import _beyond as beyond
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
-from onecycle._find import TOO_HIGH, _vertex
-from onecycle._jobs import Job, Ledger, Momentum, Result
+from onecycle._find import BELOW_EDGE, SHORTEST, SPAN, SWEEP, TOO_HIGH, _vertex
+from onecycle._jobs import CYCLED, Job, Ledger, Momentum, Result
 from onecycle._lengths import fit, outlook
 from onecycle._suggest import _HEAVY_BALL as HEAVY_BALL
 from onecycle._suggest import Suggestion, edge
@@ -21,17 +21,13 @@ from onecycle.engines import Engine
 from onecycle.tasks import Task
 
 Stage = Literal["rate", "noise", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
-SWEEP = 100  # updates of a range test
 SHOWS = 0.1  # share of the training from which a run shows how it will go on
-SHORTEST = 40  # updates under which a pilot tells nothing
 LONGEST = 0.125  # share of the training that a pilot takes at most
 PILOTS = 15  # that a budget has to last for
-APART = 10**0.5  # of two rates that are tried
 TIE = 0.02  # losses nearer than this share of the better one are as good
 MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 CHEAP = 0.1  # share of the budget that range tests at several decays may take
 WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
-CYCLED: Momentum = (0.95, 0.85)
 PEAK = 0.85  # momentum where the rate is highest
 DECOUPLED = ("AdamW", "NAdamW", "Lion", "Muon")  # decay apart from the gradient
 
@@ -287,18 +283,18 @@ class Search:
         try:
             read = curve.suggest()
         except Inconclusive as refusal:
-            rises, room = edge(curve), min(self.room(self.share), 4)
+            rises, room = edge(curve), min(self.room(self.share), len(BELOW_EDGE))
             if rises is None or room < 2:
                 raise Inconclusive(
                     f"{refusal.reason}; a larger budget would allow for pilots" if rises else refusal.reason
                 ) from None
-            rates = [rises * APART ** -(i + 1) for i in range(room)]
+            rates = [rises * factor for factor in BELOW_EDGE[:room]]
             results, names = self._pilots("rate", [replace(start, max_lr=rate) for rate in rates])
             self._refuse_if_none_trains(results)
             value, best = _best_rate(rates, results)
             value /= TOO_HIGH
             reason = f"the range test does not tell ({refusal.reason.partition(':')[0]}); {best}"
-            read = Suggestion(value, value / APART, max(value, min(value * APART, rises)), "pilots", reason)
+            read = Suggestion(value, value / SPAN, max(value, min(value * SPAN, rises)), "pilots", reason)
             name = " ".join((name, *names))
         self._decide("max_lr", read.value, read.reason, name.split(), low=read.low, high=read.high)
         return replace(start, max_lr=read.value), read
@@ -361,14 +357,14 @@ class Search:
         low, high = read.low / read.value, read.high / read.value
         if self.room(self.share) < 3 or read.rule == "pilots":
             return setting, (low, high)
-        rates = [setting.max_lr, setting.max_lr * APART, setting.max_lr / APART]
+        rates = [setting.max_lr, setting.max_lr * SPAN, setting.max_lr / SPAN]
         results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
         self._refuse_if_none_trains(results)
         best = min(range(3), key=lambda i: results[i].loss)
         best = best if self._better(results[best], results[0]) else 0
         # A best one at the edge has not been seen from both sides yet.
         while best and self.room(self.share) > 2:
-            rates.append(rates[best] * (APART if rates[best] > setting.max_lr else 1 / APART))
+            rates.append(rates[best] * (SPAN if rates[best] > setting.max_lr else 1 / SPAN))
             further, name = self._pilots("rate", [replace(setting, max_lr=rates[-1])])
             results, names = results + further, names + name
             if not self._better(results[-1], results[best]):
@@ -405,7 +401,7 @@ class Search:
         value = self._decay([each.weight_decay or 0.0 for each in tried], results)
         if value > 0 and self.room(self.share) >= 4:
             # Half a decade further, as the paper bisects the exponent.
-            tried.append(replace(setting, weight_decay=value * APART))
+            tried.append(replace(setting, weight_decay=value * SPAN))
             further, name = self._pilots("weight_decay", tried[-1:])
             results, names = results + further, names + name
             value = self._decay([each.weight_decay or 0.0 for each in tried], results)
@@ -440,7 +436,7 @@ class Search:
             curve = result.read_curve()
             self.curves[f"weight-decay-{decay:g}"] = curve
             ends.append(edge(curve) or math.inf)
-        kept = [decay for decay, end in zip(decays, ends, strict=True) if end >= ends[0] / APART]
+        kept = [decay for decay, end in zip(decays, ends, strict=True) if end >= ends[0] / SPAN]
         gone = ", ".join(f"{decay:.2g}" for decay in decays if decay not in kept)
         said = f"; in range tests {gone} lowered the highest rate" if gone else ""
         return kept, said, tuple(self.ledger.names[job.key] for job in jobs)
@@ -498,7 +494,7 @@ class Search:
         names = tuple(self.ledger.names[job.key] for job in jobs)
         self._refuse_if_failed(long)
         if long.diverged:
-            lower = replace(setting, max_lr=setting.max_lr / APART)
+            lower = replace(setting, max_lr=setting.max_lr / SPAN)
             reason = (
                 f"a run of {share:.0%} of the training diverged at {setting.max_lr:.2g}: half a decade less"
             )

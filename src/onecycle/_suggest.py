@@ -191,9 +191,10 @@ def edge(curve: Curve) -> float | None:
 
     Where it still falls at the highest value, that one: beyond it nothing is known.
     """
-    if anchors(curve).falling:
+    smoothed = smooth(curve)
+    if _anchors(smoothed).falling:
         return float(curve.value.max())
-    value, loss, error, start, _, _, lost = smooth(curve)
+    value, loss, error, start, _, _, lost = smoothed
     if not value.size:
         return None
     clear = np.maximum(_CLEAR * error, _ROUNDING * max(abs(start), float(np.abs(loss).max())))

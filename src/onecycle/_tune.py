@@ -40,10 +40,10 @@ def tune(
     """Settle rate, batch size, weight decay, momentum and length by short runs within a budget.
 
     Smith 2018 (arXiv 1803.09820), sections 3 to 5, one choice after the other, each with those before it:
-    a range test gives the rate; short 1cycle runs from it compare batch sizes at equal samples, rates
-    around it, weight decays, where the largest that is as good is taken, and momenta; a longer run checks
-    what came out, and shows whether more of the training data's repetition helps or harms. What a budget
-    above 2 leaves goes to Optuna (TPE, pruned by Hyperband), which begins with that recipe.
+    a range test gives the rate; short 1cycle runs compare rates around it, batch sizes at equal samples,
+    weight decays, where the task's own stays unless another ends clearly lower, and momenta; a longer run
+    checks what came out, and shows whether more of the training data's repetition helps or harms. What a
+    budget above 2 leaves goes to Optuna (TPE, pruned by Hyperband), which begins with that recipe.
 
     Args:
         build: `build(seed, batch_size=…, weight_decay=…) -> Trial`; without one of the latter two, that one

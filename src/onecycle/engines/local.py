@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
 from onecycle._jobs import perform
+from onecycle._policies import _whole
 
 if TYPE_CHECKING:
     from onecycle._jobs import Job, Result
@@ -31,11 +32,10 @@ class Local:
     """
 
     def __init__(self, workers: int = 1, threads: int | None = None) -> None:
-        for name, value in (("workers", workers), ("threads", threads)):
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
-        self.workers = workers
-        self.threads = threads or (max((os.cpu_count() or 1) // workers, 1) if workers > 1 else None)
+        self.workers = _whole("workers", workers)
+        self.threads = None if threads is None else _whole("threads", threads)
+        if threads is None and workers > 1:
+            self.threads = max((os.cpu_count() or 1) // workers, 1)
 
         self._pool: ProcessPoolExecutor | None = None
         self._sent = b""

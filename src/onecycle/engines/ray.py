@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onecycle._jobs import perform
+from onecycle._policies import _whole
 
 if TYPE_CHECKING:
     from onecycle._jobs import Job, Result
@@ -36,8 +37,7 @@ class Ray:
     """
 
     def __init__(self, cpus: int = 1, gpus: float = 0.0) -> None:
-        if not isinstance(cpus, int) or cpus < 1:
-            raise ValueError(f"cpus must be a whole number >= 1, got {cpus!r}")
+        cpus = _whole("cpus", cpus)
         if not (isinstance(gpus, (int, float)) and gpus >= 0):
             raise ValueError(f"gpus must be a share of a GPU >= 0, got {gpus!r}")
         try:
