@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from onecycle._errors import for_want_of_memory
 from onecycle._files import encode
 from onecycle._jobs import Job, Ledger, Result
 from onecycle._policies import _real, _whole
@@ -171,8 +172,8 @@ def _begin(task: Task, seed: int) -> tuple[Any, list[float]]:
         return trial, [float(trial.step()) for _ in range(TRIED)]
     except Exception as error:
         kind, size = type(error).__name__, getattr(trial, "size", None)
-        memory = isinstance(error, MemoryError) or "OutOfMemory" in kind
-        way = f": a batch of {size} does not fit, lower the task's own batch_size" if memory else ""
+        too_large = f": a batch of {size} does not fit, lower the task's own batch_size"
+        way = too_large if for_want_of_memory(error) else ""
         raise ValueError(f"task {task.name} failed in its first updates, {kind}: {error}{way}") from error
 
 

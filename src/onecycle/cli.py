@@ -391,11 +391,15 @@ def _prepare(
     """The task, a fresh trial of it, and the length of training in updates."""
     from onecycle.tasks import resolve
 
-    if epochs is not None and steps is not None:
-        raise click.UsageError("--epochs and --steps say the same thing: give one")
+    _one_length(epochs, steps)
     job = resolve(reference).having(options)
     trial = job.trial(seed, **settings)
     return job, trial, steps if steps is not None else _updates(job, trial, epochs)
+
+
+def _one_length(epochs: float | None, steps: int | None) -> None:
+    if epochs is not None and steps is not None:
+        raise click.UsageError("--epochs and --steps say the same thing: give one")
 
 
 def _updates(job: Task, trial: Any, epochs: float | None) -> int:
@@ -459,8 +463,7 @@ def tune(
 
     if resume and out is None:
         raise click.UsageError("--resume needs --out, the folder that the search was kept in")
-    if epochs is not None and steps is not None:
-        raise click.UsageError("--epochs and --steps say the same thing: give one")
+    _one_length(epochs, steps)
     if engine != "local" and workers != 1:
         raise click.UsageError("--workers is for --engine local: Ray takes the cores that it has")
     if engine != "ray" and gpus:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import gc
 import multiprocessing
 import pickle
@@ -17,6 +16,7 @@ import torch
 from torch import distributed
 
 from onecycle._batch_size import START, BatchSizes, Fast, Fits, Run, doubled, kind_of, knee, largest, together
+from onecycle._errors import for_want_of_memory
 from onecycle._policies import _share, _whole
 from onecycle.tasks import Task
 from onecycle.torch._noise import noise_scale
@@ -26,8 +26,6 @@ STEPS = 2  # updates that a size must survive: in the second the optimizer's sta
 MOST = 2**16  # samples in a batch, where the data have no end
 SECONDS = 0.25  # that the speed of a size is measured for, twice
 GROWS = 1.05  # times the speed two doublings before: less than that is no growth
-# What libraries say that raise a plain RuntimeError: torch's CPU allocator, CUDA's, oneDNN, cuBLAS.
-SAID = ("out of memory", "can't allocate memory", "Cannot allocate memory", "bad_alloc", "ALLOC_FAILED")
 
 Outcome = tuple[int | None, int | None, str | None]  # samples in an update, bytes at the peak, error
 Train = Callable[[int], Outcome]
@@ -172,21 +170,10 @@ def _train(task: Task, seed: int, size: int) -> Outcome:
         for _ in range(STEPS):
             float(trial.step())
     except Exception as error:
-        if not _for_want_of_memory(error):
+        if not for_want_of_memory(error):
             raise
         return None, None, f"{type(error).__name__}: {error}".partition("\n")[0]
     return trial.size, None, None
-
-
-def _for_want_of_memory(error: BaseException | None) -> bool:
-    if error is None:
-        return False
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return True
-    said = isinstance(error, RuntimeError) and any(words in str(error) for words in SAID)
-    return said or _for_want_of_memory(error.__cause__)
 
 
 def _here(task: Task, seed: int, device: torch.device) -> Train:
