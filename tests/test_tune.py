@@ -12,9 +12,10 @@ import pytest
 
 import onecycle as oc
 from fakes import Quadratic
+from onecycle._find import SHORTEST
 from onecycle._jobs import Job, Ledger, Result, perform, read_record, write_record
 from onecycle._lengths import fit, outlook
-from onecycle._search import SHORTEST, Facts, Search, Setting, State
+from onecycle._search import Facts, Search, Setting, State
 from onecycle.engines import Local, choose
 from onecycle.tasks import Task
 
