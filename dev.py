@@ -101,6 +101,7 @@ def test(rest: list[str]) -> int:
         "ruff check": ("ruff", "check", "."),
         "ruff format": ("ruff", "format", "--check", "."),
         "mypy": ("mypy",),
+        "spelling": ("codespell",),
         "bill of materials": ("cyclonedx-py", "requirements", LOCK.name, *BILL),
         "docs": ("sphinx-build", "-W", "--keep-going", "-q", "-E", "-b", "html", "docs", "docs/_build"),
         "pytest": ("pytest", "--cov", "--cov-report=term-missing:skip-covered", "--cov-fail-under=95"),

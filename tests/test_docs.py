@@ -80,6 +80,40 @@ def test_examples_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.M
         example.evaluate()
 
 
+MARKDOWN = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("[!_]*.md"), *(ROOT / "docs/lab").glob("*.md")])
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]*(?:\([^()\s]*\)[^()\s]*)*)\)")
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub and MyST call the headings of a page."""
+    heads = re.findall(r"^#{1,6} (.*)$", without_code(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere_and_pictures_are_described(page: Path) -> None:
+    """Those within the repository; `sphinx-build -b linkcheck docs docs/_build/links` asks the others."""
+    wrong = []
+    for picture, text, target in LINK.findall(re.sub(r"`[^`\n]*`", "", without_code(page))):
+        if picture and not text:
+            wrong.append(f"{target}: no alternative text")
+        if re.match(r"https?://", target):
+            if not re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/[^\s<>\"]*)?", target):
+                wrong.append(f"{target}: no address")
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists():
+            wrong.append(f"{target}: no such file")
+        elif anchor and anchor not in anchors(file):
+            wrong.append(f"{target}: no such heading")
+    assert not wrong
+
+
 def test_readme_s_table_is_what_was_measured() -> None:
     names = {
         "this library": "onecycle",
