@@ -115,7 +115,7 @@ def _run(
     accuracies = "; ".join(f"{result['accuracy']:.1%} {name}" for name, result in results.items())
     return {"status": "done", **document}, [
         f"validation accuracy: {accuracies}",
-        "Handwritten digits (1,437 images of 8 x 8 to train on, 360 to validate), a small convolutional net",
+        "1,437 handwritten digits to train on, 360 to validate; a small convolutional net",
         f"1. range test: {len(curve)} mini-batches, {curve.settings['endings'][0]}",
         f"2. suggestion: max_lr {found}, from {suggestion.low:.2g} to {suggestion.high:.2g}",
         wrapped(f"   why: {suggestion.reason}"),
@@ -127,7 +127,7 @@ def _run(
             for name, result in results.items()
         ),
         "",
-        f"Figures and files: {out}/figures/lr.png, policy.png, training.png; {out}/recipe.toml, metrics.csv",
+        f"Figures: {out}/figures/lr.png, policy.png, training.png",
         f"All of it as one page: onecycle report {out}",
         f"Train with the recipe: onecycle train digits --recipe {out}/recipe.toml",
     ]
