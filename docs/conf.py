@@ -45,8 +45,8 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 myst_heading_anchors = 3
 nitpicky = True
-nitpick_ignore_regex = [  # what other libraries' pages would have, and names within type hints
-    ("py:.*", r"(?!onecycle\.).*"),
+nitpick_ignore_regex = [  # what other libraries' pages would have, names within type hints, and private ones
+    ("py:.*", r"(?!onecycle\.[^_]).*"),
     ("py:class", r"onecycle\.transformers\.T"),
 ]
 

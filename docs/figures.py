@@ -101,9 +101,8 @@ def noise() -> None:
     ax.set_xscale("log")
     ax.set_yscale("log")
     save(ax, IMAGES / "science-noise.png")
-    print(
-        "noise scale:", {x: (each.value, each.low, each.high) for x, each in zip(updates, found, strict=True)}
-    )
+    for warm, each in zip(updates, found, strict=True):
+        print(f"noise scale after {warm} updates: {each.value:.0f} ({each.low:.0f} to {each.high:.0f})")
 
 
 if __name__ == "__main__":

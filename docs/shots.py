@@ -11,6 +11,7 @@ import fcntl
 import io
 import os
 import pty
+import re
 import shutil
 import struct
 import sys
@@ -37,11 +38,11 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 LONGEST = 6000  # pixels of a page that is kept whole
 COLUMNS, ROWS = 96, 24
-# What runs in a terminal, and the words that are on the screen when it is taken; None: at the end.
+# What runs in a terminal, and a pattern of what is on the screen when it is taken; None: at the end.
 RECORDED: list[tuple[str, dict[str, str | None]]] = [
     ("demo", {"demo-live": "constant 0.001, the default ━━━━", "demo": None}),
     ("find digits --epochs 60 --out found", {"find-live": "pilot 3 of 4", "find": None}),
-    ("tune digits --epochs 10 --out tuned", {"tune-live": "best so far", "tune": None}),
+    ("tune digits --epochs 10 --out tuned", {"tune-live": r"best so far(.|\n)*\d/\d+, ", "tune": None}),
     ("train digits --recipe tuned/recipe.toml --out trained", {"train-live": "132/220", "train": None}),
     ("find digits --epochs 60 --verbose", {"verbose": None}),
     ("find digits --quiet", {"quiet": None}),
@@ -93,7 +94,7 @@ def terminal(folder: Path) -> Iterator[tuple[str, pyte.Screen]]:
             stream.feed(data)
             text = "\n".join(screen.display)
             for name, words in list(waiting.items()):
-                if words is not None and words in text:
+                if words is not None and re.search(words, text):
                     del waiting[name]
                     yield name, screen
         os.waitpid(process, 0)

@@ -110,7 +110,7 @@ def find(
             best = min(pilots, key=lambda pilot: pilot.loss)
             board.update(
                 spent=spent + sum(pilot.steps for pilot in pilots),
-                best=f"up to {best.max_lr:.3g}, loss {best.loss:.4g}",
+                best=f"up to {best.max_lr:.3g}, loss {best.loss:.4g}" if math.isfinite(best.loss) else "",
             )
 
         if math.isfinite(budget * length):
