@@ -98,7 +98,7 @@ def regret_table(split: str) -> str:
 
 def recipe_table() -> str:
     """Losses that recipes come to, ours first, the dearest first."""
-    whats = {
+    labels = {
         "tune": "**`tune`**",
         "onecycle": "**the range test's rate**",
         "tpe": "Optuna's TPE",
@@ -110,7 +110,7 @@ def recipe_table() -> str:
         ["recipe", "cost", "median", "mean", "worst"],
         (
             [
-                whats.get(row["method"]) or NAMES.get(row["method"], row["method"]),
+                labels.get(row["method"]) or NAMES.get(row["method"], row["method"]),
                 f"{row['cost']:g}",
                 *(f"{x:.2f}" for x in (median(row["ratios"].values()), row["ratio"], row["worst"])),
             ]

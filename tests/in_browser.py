@@ -27,6 +27,7 @@ class Visit:
 
     def __init__(self, browser: Any, path: Path, **options: Any) -> None:
         self.context = browser.new_context(**{"viewport": {"width": 1000, "height": 900}, **options})
+        self.context.set_default_timeout(120_000)  # a page is long, and a machine may be busy
         self.page = self.context.new_page()
         self.requests: list[str] = []
         self.complaints: list[str] = []
