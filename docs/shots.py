@@ -72,8 +72,10 @@ def main() -> None:
                 small(picture(browser, screen), SHOTS / f"terminal-{name}.webp", 900)
             reports(browser, Path(folder))
         if arguments.only != "terminal":
-            for look in LOOKS:
-                sheet(site(browser, look, arguments.all), SHOTS / f"pages-{look}.webp")
+            for look in LOOKS if arguments.all else ("light", "dark"):
+                shots = list(site(browser, look, arguments.all))
+                if look != "phone":
+                    sheet(shots, SHOTS / f"pages-{look}.webp")
         browser.close()
 
 
@@ -172,10 +174,10 @@ def whole(page: Page, path: Path) -> None:
     page.screenshot(path=path, full_page=True, clip=clip)  # type: ignore[arg-type]
 
 
-def sheet(pages: Iterator[tuple[str, Image.Image]], path: Path) -> None:
+def sheet(pages: list[tuple[str, Image.Image]], path: Path) -> None:
     """One picture of all pages, each with its name."""
     shots = [(name, image) for name, image in pages if name != "genindex"]
-    columns = 10 if shots[0][1].width < 500 else 5
+    columns = 5
     width = 1700 // columns - 10
     height = round(shots[0][1].height * width / shots[0][1].width)
     rows = -(-len(shots) // columns)
