@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+ACTIVATE = r".venv\Scripts\activate" if os.name == "nt" else "source .venv/bin/activate"
 STAMP = VENV / "dev-stamp"
 LOCK = ROOT / "requirements.lock"
 EXTRAS = {  # each kind holds all that the one before it has
@@ -55,7 +56,10 @@ def main() -> int:
     os.chdir(ROOT)
     if arguments.command == "demo":
         setup("demo")
-        return call("onecycle", "demo", *rest)
+        status = call("onecycle", "demo", *rest)
+        if shutil.which("onecycle") is None:
+            say(f"the command onecycle is in .venv: {ACTIVATE}")
+        return status
     if arguments.command == "matrix":
         return matrix(rest)
     setup("frameworks" if arguments.command == "frameworks" else "dev")
@@ -101,6 +105,7 @@ def test(rest: list[str]) -> int:
         "ruff check": ("ruff", "check", "."),
         "ruff format": ("ruff", "format", "--check", "."),
         "mypy": ("mypy",),
+        "spelling": ("codespell",),
         "bill of materials": ("cyclonedx-py", "requirements", LOCK.name, *BILL),
         "docs": ("sphinx-build", "-W", "--keep-going", "-q", "-E", "-b", "html", "docs", "docs/_build"),
         "pytest": ("pytest", "--cov", "--cov-report=term-missing:skip-covered", "--cov-fail-under=95"),

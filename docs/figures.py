@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 import onecycle as oc
 from onecycle.plot import new_axes, save
 from onecycle.tasks.digits import build
+from onecycle.torch import noise_scale
 
 IMAGES = Path(__file__).parent / "images"
 STEPS = 110  # five epochs of the digits
@@ -88,9 +89,26 @@ def momentum() -> None:
     save(ax, IMAGES / "science-momentum.png")
 
 
+def noise() -> None:
+    """The digits' gradient noise scale as training goes on, with its interval."""
+    updates = (1, 3, 10, 30, 100, 300, 1000)
+    found = [noise_scale(build(seed=0, batch_size=16), warm=warm, lr=0.01) for warm in updates]
+    known = [(x, each) for x, each in zip(updates, found, strict=True) if each.tells]
+    ax = axes("updates before the measurement", "noise scale, samples")
+    x, y = [x for x, _ in known], np.array([each.value for _, each in known])
+    ends = np.array([(each.value - each.low, each.high - each.value) for _, each in known]).T
+    ax.errorbar(x, y, yerr=ends, color=RAMP[2], marker="o", capsize=4)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    save(ax, IMAGES / "science-noise.png")
+    for warm, each in zip(updates, found, strict=True):
+        print(f"noise scale after {warm} updates: {each.value:.0f} ({each.low:.0f} to {each.high:.0f})")
+
+
 if __name__ == "__main__":
     range_test()
     oc.one_cycle(0.8, 9310).plot(IMAGES / "science-1cycle.png")
     plateau()
     decay()
     momentum()
+    noise()

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from onecycle import Curve, Recipe, one_cycle
-from onecycle._files import encode, write_document
+from onecycle._files import encode, load_json
+from onecycle._jobs import Job, Result, write_record
 from onecycle._train import History
 
 VERSIONS = {"onecycle": "0.1.0", "numpy": "2.0.0", "python": "3.11.0"}
@@ -91,34 +92,24 @@ def tune_folder(folder: Path, trials: int = 200) -> Path:
         lost = peak > 1.0
         final = 0.4 + 0.2 * math.log10(peak / 0.05) ** 2 + 0.03 * abs(math.log10(decay + 1e-6) + 4)
         final += 0.5 * abs(low - 0.85) + 0.05 * abs(math.log2(batch / 64)) + float(rng.normal(0, 0.01))
-        job: dict[str, Any] = {
-            "stage": stage,
-            "kind": "sweep" if sweep else "run",
-            "seed": nth,
-            "steps": steps,
-        }
-        job |= {"batch_size": batch, "weight_decay": decay}
-        result: dict[str, Any] = {
-            "loss": None if lost else final, "train_loss": final * 0.8, "val_loss": final, "diverged": lost,
-            "samples": steps * batch, "seconds": steps * 0.004, "metrics": {"accuracy": 1 - final / 3},
-        }  # fmt: skip
-        if sweep:
-            job |= {"start": 1e-6, "end": 10.0}
-            result["curve"] = json.loads(curve(nth, 1 + 100 * decay).to_json())
-        else:
-            job |= {"max_lr": peak, "momentum": [0.95, low] if low < 0.95 else low}
-            step = list(range(0, steps, max(steps // 200, 1)))
-            loss = [final + 2 * math.exp(-5 * s / steps) * float(rng.uniform(0.8, 1.2)) for s in step]
-            result["history"] = {
+        made = Job(
+            stage, "sweep" if sweep else "run", nth, steps, batch, decay, start=1e-6,
+            max_lr=None if sweep else peak, momentum=(0.95, low) if low < 0.95 else low,
+        )  # fmt: skip
+        step = list(range(0, steps, max(steps // 200, 1)))
+        result = Result(
+            math.inf if lost else final, final * 0.8, final, lost, steps * batch, steps * 0.004,
+            metrics={"accuracy": 1 - final / 3},
+            curve=load_json(curve(nth, 1 + 100 * decay).to_json()) if sweep else None,
+            history=None if sweep else {
                 "step": step,
-                "loss": loss,
+                "loss": [final + 2 * math.exp(-5 * s / steps) * float(rng.uniform(0.8, 1.2)) for s in step],
                 "val": [[s, final + 2 * math.exp(-5 * s / steps)] for s in step[::20]],
-            }
-        name = f"{stage}-{i:08x}.json"
+            },
+        )  # fmt: skip
+        name = f"{stage}-{i:08x}"
         names[stage].append(name)
-        (folder / "trials" / name).write_text(
-            write_document("onecycle.trial", 1, {"job": job, "result": result})
-        )
+        (folder / "trials" / f"{name}.json").write_text(write_record(made, result))
     found: list[tuple[str, Any, float, float, str, str]] = [
         ("max_lr", 0.05, 0.02, 0.12, "three range tests agree", "rate"),
         ("weight_decay", 1e-4, 1e-5, 1e-3, "its runs ended lowest", "weight_decay"),

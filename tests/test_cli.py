@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,48 @@ def test_find_keeps_its_evidence(run: Run, tmp_path: Path) -> None:
     assert oc.Curve.load(tmp_path / "f/curves/lr.json").settings["seed"] == 0
     assert (tmp_path / "f/figures/lr.png").stat().st_size > 1000
     assert json.loads((tmp_path / "f/run.json").read_text())["status"] == "done"
+
+
+VERBOSE = {
+    "find": [
+        "task mytask.py, seed 0, total_steps 5000, budget 0.2",
+        "with onecycle ",
+        "range test: ",
+        "pilot: ",
+        "kept in o: curves/lr.json, figures/lr.png, recipe.toml, run.json",
+    ],
+    "tune": [
+        "task mytask.py, seed 0, budget 1.0",
+        "rate: range test of ",
+        "settled: max_lr ",
+        " files in trials/",
+    ],
+    "train": ["total_steps 100, recipe recipe.toml", "max_lr 0.2, batch_size 16", "step 10 of 100: lr "],
+    "demo": [
+        "task digits, epochs 1, seed 0",
+        "range test: ",
+        "training: 1cycle up to ",
+        "step 22 of 22: lr ",
+    ],
+}
+
+
+@pytest.mark.parametrize("command", VERBOSE)
+def test_how_much_is_said(run: Run, tmp_path: Path, command: str) -> None:
+    recipe(tmp_path)
+    arguments = {
+        "find": ("mytask.py", "--steps", 5000), "tune": ("mytask.py", "--steps", 500),
+        "train": ("mytask.py", "--recipe", "recipe.toml", "--steps", 100), "demo": ("--epochs", 1),
+    }[command]  # fmt: skip
+    status, out, err = run(command, *arguments, "--out", "o", "--verbose")
+    assert status == 0
+    for part in VERBOSE[command]:
+        assert part in err
+    shutil.rmtree(tmp_path / "o")
+    assert run(command, *arguments, "--out", "o", "--quiet") == (0, out.splitlines(keepends=True)[0], "")
+    status, _, err = run(command, *arguments, "--quiet", "--verbose")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "--quiet and --verbose say the opposite: give one" in err
 
 
 def test_find_in_words(run: Run) -> None:
@@ -601,7 +644,9 @@ def test_pilots_that_were_finished_are_kept(run: Run, tmp_path: Path) -> None:
     )
     status, _, err = run("find", "late.py", "--steps", 5000, "--out", "f")
     assert status == 130
-    assert "interrupted; the range test is kept in f" in err
+    assert err.endswith(
+        "interrupted; the range test and 3 of the pilots are kept in f, and `onecycle report f` shows them\n"
+    )
     kept = json.loads((tmp_path / "f/run.json").read_text())
     assert kept["status"] == "interrupted"
     assert len(kept["pilots"]) == 3
@@ -657,7 +702,7 @@ def build(seed, batch_size=64):
 def test_an_interrupt_keeps_all_finished_work(tmp_path: Path, name: str) -> None:
     (tmp_path / "slow.py").write_text(INTERRUPTED.replace("{signal}", name))
     path = recipe(tmp_path)
-    command = [sys.executable, "-m", "onecycle.cli", "train", "slow.py", "--recipe", str(path)]
+    command = [sys.executable, "-m", "onecycle", "train", "slow.py", "--recipe", str(path)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}
     started = time.monotonic()
     ended = subprocess.run(
@@ -670,5 +715,5 @@ def test_an_interrupt_keeps_all_finished_work(tmp_path: Path, name: str) -> None
     assert time.monotonic() - started < 30
     assert ended.returncode == 130, ended.stderr
     assert documents(ended.stdout)["status"] == "interrupted"
-    assert ended.stderr.strip() == "onecycle: interrupted"
+    assert ended.stderr.strip() == "onecycle: interrupted; there is no checkpoint yet"
     assert json.loads((tmp_path / "t/run.json").read_text())["status"] == "interrupted"

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
 import onecycle
@@ -80,6 +81,58 @@ def test_examples_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.M
         example.evaluate()
 
 
+@pytest.mark.filterwarnings("default")  # the other tools' own
+@pytest.mark.parametrize("tool", ["torch_lr_finder", "fastai", "lightning", "ignite"])
+def test_the_code_of_another_tool_runs(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(tool)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    torch.manual_seed(0)
+    run_python = PythonEvaluator()
+    sybil = Sybil([PythonCodeBlockParser(), CodeBlockParser(f"python {tool}", run_python)])
+    document = sybil.parse(ROOT / "docs/coming-from.md")
+    examples = list(document.examples())
+    for example in examples:
+        example.evaluate()
+    assert len(examples) > sum(
+        line[3:] == "python" for line in document.text.splitlines() if line[:3] == "```"
+    )
+
+
+MARKDOWN = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("[!_]*.md"), *(ROOT / "docs/lab").glob("*.md")])
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]*(?:\([^()\s]*\)[^()\s]*)*)\)")
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub and MyST call the headings of a page."""
+    heads = re.findall(r"^#{1,6} (.*)$", without_code(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere_and_pictures_are_described(page: Path) -> None:
+    """Those within the repository; `sphinx-build -b linkcheck docs docs/_build/links` asks the others."""
+    wrong = []
+    for picture, text, target in LINK.findall(re.sub(r"`[^`\n]*`", "", without_code(page))):
+        if picture and not text:
+            wrong.append(f"{target}: no alternative text")
+        if re.match(r"https?://", target):
+            if not re.fullmatch(r"https://[\w-]+(\.[\w-]+)+(/[^\s<>\"]*)?", target):
+                wrong.append(f"{target}: no address")
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists():
+            wrong.append(f"{target}: no such file")
+        elif anchor and anchor not in anchors(file):
+            wrong.append(f"{target}: no such heading")
+    assert not wrong
+
+
 def test_readme_s_table_is_what_was_measured() -> None:
     names = {
         "this library": "onecycle",
@@ -107,6 +160,13 @@ def test_readme_s_table_is_what_was_measured() -> None:
 def test_api_page_has_every_public_name() -> None:
     text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
     assert not [name for name in onecycle.__all__[1:] if f":: onecycle.{name}" not in text]
+
+
+def test_examples_page_has_every_program() -> None:
+    text = (ROOT / "docs/examples.md").read_text(encoding="utf-8")
+    assert not [
+        path.name for path in (ROOT / "examples").glob("*.py") if f"<../examples/{path.name}>" not in text
+    ]
 
 
 def test_every_requirement_is_locked() -> None:

@@ -120,7 +120,8 @@ def test_progress_in_a_notebook_is_one_cell_that_ends_empty(
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
     with live("range test <1>", 100) as show:
         show(10, 0.0123, [3.0, 2.0, 1.0])
-    first, second, last = cell.bundles
+    begin, first, second, last = cell.bundles
+    assert begin == last
     assert "range test <1>" in first["text/plain"]
     assert "range test &lt;1&gt;" in second["text/html"]
     for text in ("10/100", "at 0.0123", "loss 1"):

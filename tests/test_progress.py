@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from onecycle import _progress
 from onecycle._progress import live, sparkline
 
 
@@ -18,6 +19,7 @@ def test_a_sparkline_is_the_curve_in_one_line() -> None:
 
 def test_a_sparkline_takes_means_over_equal_parts() -> None:
     assert sparkline([1.0] * 50 + [0.0] * 50, width=4) == "██▁▁"
+    assert sparkline([100.0, 10.0, 1.0]) == "█▄▁"  # over more than a decade, logarithmic
     assert len(sparkline(list(range(1000)))) == 32
 
 
@@ -35,6 +37,7 @@ def test_it_draws_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(_progress, "TERMINAL_SECONDS", 0)
     with live("range test of lr", 100) as show:
         show(10, 0.0123, [3.0, 2.0, 1.0])
     text = terminal.getvalue()
@@ -48,6 +51,7 @@ def test_the_curve_fits_into_the_line(monkeypatch: pytest.MonkeyPatch, columns: 
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(_progress, "TERMINAL_SECONDS", 0)
     with live("range test of lr", 100) as show:
         show(60, 0.0123, [float(60 - i) for i in range(60)])
     text = terminal.getvalue()

@@ -120,7 +120,9 @@ def test_names_and_texts_in_the_files_stay_text(tmp_path: Path) -> None:
     (folder / "metrics.csv").write_text("step,loss,<img src=x>\n0,1.0,0.5\n1,0.9,0.6\n")
     first = next((folder / "trials").iterdir())
     trial = json.loads(first.read_text())
-    trial["job"] |= {"stage": HOSTILE, "max_lr": HOSTILE, "momentum": HOSTILE, "steps": HOSTILE}
+    trial["job"] |= {"stage": HOSTILE}
+    (folder / "trials/y<script>.json").write_text(json.dumps(trial))
+    trial["job"] |= {"max_lr": HOSTILE, "momentum": HOSTILE, "steps": HOSTILE}
     (folder / "trials/z<script>.json").write_text(json.dumps(trial))
     (folder / "trials/broken<script>.json").write_text("{" + HOSTILE)
 

@@ -362,6 +362,28 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
         Ledger(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("job", {"kind": "walk"}),
+        ("job", {"steps": "many"}),
+        ("job", {"momentum": [0.9]}),
+        ("job", {"momentum": [0.9, "x"]}),
+        ("result", {"loss": None}),
+        ("result", {"metrics": 3}),
+        ("result", {"curve": {}}),
+        ("result", {"history": {"step": [0], "loss": ["x"], "val": []}}),
+        ("result", {"history": {"step": [0]}}),
+    ],
+)
+def test_a_record_of_wrong_values_is_refused(part: str, change: dict[str, Any], tmp_path: Path) -> None:
+    record = json.loads(write_record(Job("rate", "run", 0, 30, max_lr=0.1), Result(1.0)))
+    record[part] |= change
+    (tmp_path / "x.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"x\.json: this is no finished job of a search"):
+        read_record(tmp_path / "x.json")
+
+
 def test_jobs_that_do_the_same_are_done_once() -> None:
     one, other = Job("rate", "run", 0, 30, max_lr=0.1), Job("momentum", "run", 0, 30, max_lr=0.1)
     assert one.key == other.key != Job("rate", "run", 1, 30, max_lr=0.1).key

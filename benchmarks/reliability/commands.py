@@ -281,7 +281,13 @@ def record(names: Sequence[str]) -> None:
 def preload() -> None:
     """Import what the commands need, so that their processes, forked from this one, begin at once."""
     for module in (
-        *("benchmarks.reliability.task", "onecycle.cli", "onecycle.tasks", "onecycle.plot", "onecycle._demo"),
+        *(
+            "benchmarks.reliability.task",
+            "onecycle.cli",
+            "onecycle.tasks",
+            "onecycle.plot",
+            "onecycle.cli._demo",
+        ),
         *("onecycle._find", "onecycle._run_dir", "onecycle._train", "onecycle._tune", "onecycle.engines"),
         *("safetensors.torch", "tomli_w", "matplotlib.pyplot"),
     ):

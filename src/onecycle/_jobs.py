@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from onecycle._curve import Curve
 from onecycle._files import encode, load_json, read_text, write_file
 from onecycle._policies import one_cycle
+from onecycle._progress import described, watched
 from onecycle._range_test import range_test
 from onecycle._train import History, train
 
@@ -118,7 +119,7 @@ def perform(task: Task, job: Job) -> Result:
 
 def _sweep(trial: Any, job: Job) -> Result:
     curve = range_test(
-        trial, start=job.start, end=job.end, steps=job.steps, seed=job.seed, progress=False, evaluations=0
+        trial, start=job.start, end=job.end, steps=job.steps, seed=job.seed, progress=watched(), evaluations=0
     )
     return Result(
         loss=float(curve.loss.min(initial=math.inf)),
@@ -131,7 +132,7 @@ def _run(trial: Any, job: Job) -> Result:
     assert job.max_lr is not None
     every = max(math.ceil(job.steps / LOOKS), 1)
     policy = one_cycle(job.max_lr, job.steps, momentum=job.momentum)
-    history = train(trial, policy, evaluate_every=every, progress=False)
+    history = train(trial, policy, evaluate_every=every, progress=watched(), title=described(job))
     tail = [row["loss"] for row in history.rows[-max(job.steps // 10, 5) :]]
     train_loss = statistics.fmean(tail)
     val_loss = None if history.diverged else history.last("val_loss")
@@ -221,6 +222,20 @@ def write_record(job: Job, result: Result) -> str:
     return json.dumps(encode(document), allow_nan=False) + "\n"
 
 
+_REAL = (int, float)
+_FIELDS: dict[str, Any] = {  # types by name, of a job and of a result
+    **dict.fromkeys(("stage", "kind"), str),
+    **dict.fromkeys(("seed", "steps", "samples"), int),
+    **dict.fromkeys(("start", "end", "loss", "train_loss", "seconds"), _REAL),
+    **dict.fromkeys(("weight_decay", "max_lr", "val_loss", "norm"), (*_REAL, type(None))),
+    **dict.fromkeys(("metrics", "curve", "history"), (dict, type(None))),
+    "batch_size": (int, type(None)),
+    "momentum": (*_REAL, tuple, type(None)),
+    "diverged": bool,
+    "error": (str, type(None)),
+}
+
+
 def read_record(path: Path) -> tuple[Job, Result]:
     """Read what `write_record` wrote.
 
@@ -234,7 +249,29 @@ def read_record(path: Path) -> tuple[Job, Result]:
         settings, values = document["job"], document["result"]
         if isinstance(settings["momentum"], list):
             settings["momentum"] = tuple(settings["momentum"])
-        return Job(**settings), Result(**values)
-    except (KeyError, TypeError, ValueError) as error:
+        job, result = Job(**settings), Result(**values)
+        _check_types(job, result)
+        return job, result
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: this is no finished job of a search ({reason}): remove it") from error
+
+
+def _check_types(job: Job, result: Result) -> None:
+    for name, value in {**vars(job), **vars(result)}.items():
+        if not isinstance(value, _FIELDS[name]):
+            raise ValueError(f"{name} is {value!r:.40}")
+    if job.kind not in ("sweep", "run"):
+        raise ValueError(f"kind is {job.kind!r:.40}")
+    if isinstance(job.momentum, tuple) and not _all_real(job.momentum, 2):
+        raise ValueError(f"momentum is {job.momentum!r:.40}")
+    if result.curve is not None:
+        result.read_curve()
+    if result.history is not None:
+        steps, losses, val = (result.history[name] for name in ("step", "loss", "val"))
+        if not (_all_real(steps) and _all_real(losses, len(steps)) and all(_all_real(at, 2) for at in val)):
+            raise ValueError("history holds something else than numbers")
+
+
+def _all_real(values: Any, count: int | None = None) -> bool:
+    return count in (None, len(values)) and all(isinstance(value, _REAL) for value in values)

@@ -138,6 +138,7 @@ def train(
     losses = [row["loss"] for row in record.rows]
     waiting: list[tuple[dict[str, float], Any]] = []
     tell = tracker or (lambda *_: None)
+    best = min((row["val_loss"] for row in record.rows if "val_loss" in row), default=math.inf)
 
     def read() -> bool:
         for row, loss in waiting:
@@ -149,10 +150,11 @@ def train(
                 break
         waiting.clear()
         if losses:
-            show(len(losses), record.rows[-1].get("lr", math.nan), losses)
+            words = f"best validation loss {best:.4g}" if best < math.inf else ""
+            show(len(losses), record.rows[-1].get("lr", math.nan), losses, words)
         return record.diverged
 
-    with live(title, end, progress) as show:
+    with live(title, end, progress, start_step) as show:
         for step in range(start_step, end):
             values = policy(step)
             trial.set(**values)
@@ -165,6 +167,7 @@ def train(
             if look:
                 val_loss = trial.evaluate()
                 if val_loss is not None:
+                    best = min(best, val_loss)
                     measured = {"val_loss": val_loss, **getattr(trial, "metrics", {})}
                     record.rows[-1].update(measured)
                     tell(measured, step)

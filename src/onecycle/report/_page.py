@@ -143,7 +143,7 @@ def _plan(run: Run) -> Recipe | None:
 def _expected(run: Run) -> str:
     length = run.recipe.total_steps if run.recipe is not None else None
     checks = [
-        t for t in run.trials if t.stage == "check" and not t.sweep and t.setting("steps") in (length, None)
+        t for t in run.trials if t.job.stage == "check" and not t.sweep and length in (t.job.steps, None)
     ]
     good = [t.loss for t in checks if math.isfinite(t.loss)]
     if checks:
@@ -365,15 +365,15 @@ def _stages(run: Run) -> dict[str, str]:
 
 def _stage(run: Run, stage: str) -> str:
     what = {"rate": "max_lr", "search": "max_lr", "length": "total_steps"}.get(stage, stage)
-    if stage == "check" and not any(t.stage == "length" for t in run.trials):
+    if stage == "check" and not any(t.job.stage == "length" for t in run.trials):
         what = "total_steps"
     decision: Mapping[str, Any] = next((d for d in reversed(_decisions(run)) if d.get("what") == what), {})
     # A decision counts runs of other stages too, where they fit.
     named = decision.get("trials") if stage != "search" else None
-    counted = {str(name).removesuffix(".json") for name in named} if isinstance(named, list) else set()
-    mine = [t for t in run.trials if t.stage == stage or t.name.removesuffix(".json") in counted]
+    counted = set(map(str, named)) if isinstance(named, list) else set()
+    mine = [t for t in run.trials if t.job.stage == stage or t.name in counted]
     alone = len(mine) == 1 and mine[0].sweep and run.curves  # shown as the range test already
-    if alone or not any(t.stage == stage for t in mine):
+    if alone or not any(t.job.stage == stage for t in mine):
         return ""
     told = stage != "search" and not all(t.sweep for t in mine)
     words = str(decision.get("reason") or "") if told else ""
@@ -381,7 +381,7 @@ def _stage(run: Run, stage: str) -> str:
     diverged = sum(not math.isfinite(t.loss) for t in mine)
     counts = _count(len(mine), "trial") + (f", {diverged} diverged" if diverged else "")
     if stage == "check":
-        ends = (f"{number(t.loss)} after {_value(t.job.get('steps'))} updates" for t in mine)
+        ends = (f"{number(t.loss)} after {_value(t.job.steps)} updates" for t in mine)
         counts += f": loss {', '.join(ends)}"
     seen = stage == "rate" and run.curves and sum(t.sweep for t in mine) == 1
     figures = (
@@ -397,16 +397,16 @@ def _stage(run: Run, stage: str) -> str:
 def _all_trials(trials: Sequence[Trial]) -> str:
     rows = []
     for t in trials:
-        best = _value(t.job.get("max_lr")) if not t.sweep else _range(t.job.get("start"), t.job.get("end"))
+        best = _value(t.job.max_lr) if not t.sweep else _range(t.job.start, t.job.end)
         rows.append(
             [
-                escape(t.stage.replace("_", " ")),
+                escape(t.job.stage.replace("_", " ")),
                 "sweep" if t.sweep else "run",
                 best,
-                _value(t.job.get("momentum")),
-                *(_value(t.job.get(name)) for name in ("weight_decay", "batch_size", "steps", "seed")),
+                _value(t.job.momentum),
+                *(_value(getattr(t.job, name)) for name in ("weight_decay", "batch_size", "steps", "seed")),
                 number(t.loss, 4) if math.isfinite(t.loss) else "diverged",
-                number(numeric(t.result.get("seconds"))),
+                number(t.result.seconds),
             ]
         )
     head = [
@@ -494,8 +494,8 @@ def _losses(title: str, series: Sequence[Series]) -> Chart:
 def _cost(run: Run) -> str:
     if run.trials:
         rows = []
-        for stage in dict.fromkeys(t.stage for t in run.trials):
-            mine = [t for t in run.trials if t.stage == stage]
+        for stage in dict.fromkeys(t.job.stage for t in run.trials):
+            mine = [t for t in run.trials if t.job.stage == stage]
             rows.append([escape(stage.replace("_", " ")), *_sums(mine)])
         rows.append(["<strong>All</strong>", *_sums(run.trials)])
         table = _table(["Stage", "Trials", "Updates", "Samples", "Seconds"], rows, "Cost", "rnnnn")
@@ -518,9 +518,9 @@ def _cost(run: Run) -> str:
 
 
 def _sums(trials: Sequence[Trial]) -> list[str]:
-    updates = sum(int(numeric(t.job.get("steps")) or 0) for t in trials)
-    samples = sum(int(numeric(t.result.get("samples")) or 0) for t in trials)
-    seconds = sum(numeric(t.result.get("seconds")) or 0.0 for t in trials)
+    updates = sum(t.job.steps for t in trials)
+    samples = sum(t.result.samples for t in trials)
+    seconds = sum(t.result.seconds for t in trials)
     return [number(len(trials)), f"{updates:,}", f"{samples:,}", f"{seconds:,.1f}"]
 
 

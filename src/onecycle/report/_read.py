@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from onecycle._curve import Curve
-from onecycle._files import read_document, read_text
+from onecycle._files import load_json, read_document, read_text
+from onecycle._jobs import Job, Result, read_record
 from onecycle._recipe import Recipe
 from onecycle._train import History
 
@@ -20,59 +21,36 @@ STAGES = ("rate", "weight_decay", "momentum", "batch_size", "length", "check", "
 
 @dataclass(frozen=True)
 class Trial:
-    """One job of `tune` that came to its end: what was run, and what came out."""
+    """One job of `tune` that came to its end: the name of its file, what was run, and what came out."""
 
     name: str
-    job: dict[str, Any]
-    result: dict[str, Any]
-
-    @property
-    def stage(self) -> str:
-        """What the job was run to find out."""
-        return str(self.job.get("stage", ""))
+    job: Job
+    result: Result
 
     @property
     def sweep(self) -> bool:
         """Whether it was a range test, not a run of a policy."""
-        return self.job.get("kind") == "sweep"
+        return self.job.kind == "sweep"
 
     @property
     def loss(self) -> float:
         """What it is judged by; infinite where it diverged."""
-        loss = numeric(self.result.get("loss"))
-        return math.inf if loss is None or self.result.get("diverged") else loss
+        return math.inf if self.result.diverged else self.result.loss
 
     def setting(self, name: str) -> float | None:
         """A number of the job; the low end of a momentum range, which the peak rate goes with."""
-        value = self.job.get(name)
-        if name == "momentum" and isinstance(value, (list, tuple)) and value:
-            value = value[-1]
-        return numeric(value)
-
-    def curve(self) -> Curve | None:
-        """The range test, where it was one."""
-        document = self.result.get("curve")
-        if document is None:
-            return None
-        import json
-
-        from onecycle._files import encode
-
-        text = document if isinstance(document, str) else json.dumps(encode(document))
-        return Curve.from_json(text, source=self.name)
+        value: Any = getattr(self.job, name)
+        found: float | None = value[-1] if isinstance(value, tuple) else value
+        return found
 
     def history(self, name: str) -> tuple[list[float], list[float]]:
         """Steps and losses of a run: "loss" of its batches, "val" of the validation set; empty if unknown."""
-        record = self.result.get("history")
-        if not isinstance(record, dict):
+        record = self.result.history
+        if record is None:
             return [], []
         if name == "val":
-            pairs: Iterable[Any] = record.get("val") or []
-        else:
-            pairs = zip(record.get("step") or [], record.get("loss") or [], strict=False)
-        points = [(numeric(a), numeric(b)) for a, b in pairs]
-        known = [(a, math.nan if b is None else b) for a, b in points if a is not None]
-        return [a for a, _ in known], [b for _, b in known]
+            return [step for step, _ in record["val"]], [loss for _, loss in record["val"]]
+        return record["step"], record["loss"]
 
 
 @dataclass
@@ -140,19 +118,17 @@ def read(folder: Path) -> Run:
             history = attempt(folder / name, _history)
             if history is not None and history.rows:
                 run.histories[name] = history
-    trials = [attempt(path, _trial) for path in sorted(folder.glob("trials/*.json"))]
+    for path in sorted(folder.glob("trials/*.json")):
+        if (record := attempt(path, read_record)) is not None:
+            run.trials.append(Trial(path.stem, *record))
     order = {stage: i for i, stage in enumerate(STAGES)}
-    run.trials = sorted(
-        (trial for trial in trials if trial is not None), key=lambda t: order.get(t.stage, len(order))
-    )
+    run.trials.sort(key=lambda trial: order.get(trial.job.stage, len(order)))
     return run
 
 
 def _run_json(path: Path) -> dict[str, Any]:
     fields = ("command", "status", "settings", "versions")
     read_document(read_text(path), "onecycle.run", 1, dict.fromkeys(fields, object), str(path))
-    from onecycle._files import load_json
-
     document: dict[str, Any] = load_json(read_text(path))
     return document
 
@@ -163,16 +139,6 @@ def _history(path: Path) -> History:
         if "step" not in row or "loss" not in row:
             raise ValueError(f"row {i} has no step or no loss")
     return history
-
-
-def _trial(path: Path) -> Trial:
-    fields = read_document(
-        read_text(path), "onecycle.trial", 1, {"job": dict, "result": dict}, f"trials/{path.name}"
-    )
-    trial = Trial(path.name, fields["job"], fields["result"])
-    trial.curve()
-    trial.history("val")
-    return trial
 
 
 def numeric(value: Any) -> float | None:

@@ -100,10 +100,10 @@ def sweeps(trials: Sequence[Trial], stage: str) -> Chart | None:
     key, label, _ = VARIED[stage]
     key, label = (key, label) if key != "max_lr" else ("seed", "seed")
     found = sorted(
-        ((t.setting(key), t.curve()) for t in trials if t.sweep),
+        ((t.setting(key), t.result.read_curve()) for t in trials if t.sweep and t.result.curve),
         key=lambda pair: math.inf if pair[0] is None else pair[0],
     )
-    curves = _spread([(x, curve) for x, curve in found if curve is not None and len(curve)])
+    curves = _spread([(x, curve) for x, curve in found if len(curve)])
     if not curves:
         return None
     from onecycle.plot import loss_limits
@@ -149,11 +149,11 @@ def courses(trials: Sequence[Trial], stage: str) -> Chart | None:
     series: list[Series] = []
     for i, (x, t) in enumerate(shown):
         name, shade = f"{label} {number(x)}" if x != math.inf else "diverged", ramp(i, len(shown))
-        pair = t.job.get("momentum")
-        if stage == "momentum" and isinstance(pair, list):
-            name = f"{label} {' to '.join(number(numeric(part)) for part in pair)}"
+        pair = t.job.momentum
+        if stage == "momentum" and isinstance(pair, tuple):
+            name = f"{label} {' to '.join(map(number, pair))}"
         if stage == "check":
-            name = f"{number(t.setting('steps'))} updates, {name}"
+            name = f"{number(t.job.steps)} updates, {name}"
         if validated:
             look: Literal["line", "both"] = "line" if many else "both"
             step, loss = t.history("val")
