@@ -320,10 +320,10 @@ def _anywhere(counts: Counts, tried: Command) -> None:
         fault = Fault("none", "millisecond", int(1000 * moment))
         tried.strike(counts, AT_ANY_MOMENT, fault, killed_after=moment)
     passed = mmap.mmap(-1, 8)
+    tracers = ExitStack()  # which ends with the process that it is entered in
 
     def traced(at: int) -> None:
-        tracer = lines(at)
-        counted = tracer.__enter__()
+        counted = tracers.enter_context(lines(at))
         os_exit = os._exit
 
         def leave(status: int) -> None:

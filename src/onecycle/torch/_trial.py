@@ -108,7 +108,7 @@ class Trial:
                 raise TypeError(f"{name} must be an iterable of batches, got {type(loader).__name__}")
             if _length(loader) == 0:
                 raise ValueError(
-                    f"{name} is empty: give one with a batch (a data set smaller than one, with drop_last=True?)"
+                    f"{name} is empty: give one with a batch (a data set below one, with drop_last=True?)"
                 )
         if not isinstance(accumulate, int) or accumulate < 1:
             raise ValueError(f"accumulate must be a whole number of batches >= 1, got {accumulate!r}")
