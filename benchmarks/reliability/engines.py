@@ -38,8 +38,8 @@ class Search:
         search(self.plain, "local")
         self.trials = names(self.plain)
 
-    def strike(self, counts: Counts, kind: str, at: int, engine: Any, fault: Callable[[], object]) -> None:
-        """Have `fault` when `at` trials are finished, and count what was lost."""
+    def strike(self, counts: Counts, kind: str, at: int, engine: Any, fault: Callable[[], bool]) -> None:
+        """Have `fault`, which says whether it struck, when `at` trials are finished; count what was lost."""
         out = Path(tempfile.mkdtemp(dir=self.folder))
         ended, struck = threading.Event(), threading.Event()
 
@@ -47,10 +47,9 @@ class Search:
             while not ended.is_set():
                 if len(names(out)) >= at and (out / "run.json").exists():
                     time.sleep(0.3)  # into the next trial
-                    if not ended.is_set():
-                        fault()
+                    if not ended.is_set() and fault():
                         struck.set()
-                    return
+                        return
                 time.sleep(0.02)
 
         thread = threading.Thread(target=watch)
@@ -83,9 +82,11 @@ def workers_killed(counts: Counts, tried: Search) -> None:
     for at in FINISHED:
         engine = Local(2)
 
-        def kill(engine: Local = engine) -> None:
-            assert engine._pool is not None
-            os.kill(next(iter(engine._pool._processes)), signal.SIGKILL)
+        def kill(engine: Local = engine) -> bool:
+            processes = list(engine._pool._processes or ()) if engine._pool is not None else []
+            if processes:
+                os.kill(processes[0], signal.SIGKILL)
+            return bool(processes)
 
         try:
             tried.strike(counts, "engine's worker that is killed", at, engine, kill)
@@ -103,7 +104,7 @@ def nodes_that_die(counts: Counts, tried: Search) -> None:
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Callable[[], object]]:
+def cluster() -> Iterator[Callable[[], bool]]:
     """A Ray cluster of two nodes on this machine; what it gives has one of them die."""
     ray: Any = importlib.import_module("ray")
     made = importlib.import_module("ray.cluster_utils").Cluster(
@@ -112,7 +113,7 @@ def cluster() -> Iterator[Callable[[], object]]:
     node = made.add_node(num_cpus=1)
     ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
     try:
-        yield lambda: made.remove_node(node, allow_graceful=False)
+        yield lambda: made.remove_node(node, allow_graceful=False) is None
     finally:
         ray.shutdown()
         made.shutdown()

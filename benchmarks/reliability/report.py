@@ -58,20 +58,21 @@ ENGINES = ("engine's worker that is killed", "Ray node that dies")
 
 def _faults(rows: dict[str, Any]) -> str:
     kinds = list(dict.fromkeys(name.partition(": ")[2] for name in rows))
+    columns = list(dict.fromkeys([*COLUMNS, *(name.partition(": ")[0] for name in rows)]))
     counts = {name: row["injected"] for name, row in rows.items()}
 
     def cell(kind: str, column: str) -> Any:
-        absent = "d" if kind in ENGINES and column != "tune" else ABSENT[COLUMNS[column]].get(kind)
+        absent = "d" if kind in ENGINES and column != "tune" else ABSENT[COLUMNS.get(column, True)].get(kind)
         return counts.get(f"{column}: {kind}", absent or "not measured yet")
 
-    table = [[kind, *(cell(kind, column) for column in COLUMNS)] for kind in kinds]
-    sums = [sum(n for name, n in counts.items() if name.startswith(f"{column}: ")) for column in COLUMNS]
+    table = [[kind, *(cell(kind, column) for column in columns)] for kind in kinds]
+    sums = [sum(n for name, n in counts.items() if name.startswith(f"{column}: ")) for column in columns]
     lost = [f"{name}, {what}" for name, row in rows.items() for what in row["lost"]]
     used = sorted({value for row in table for value in row if value in WHY})
     return "\n\n".join(
         [
             "## Faults",
-            _table(["fault", *COLUMNS], [*table, ["**all**", *sums]]),
+            _table(["fault", *columns], [*table, ["**all**", *sums]]),
             "\n".join(f"- {letter}: {WHY[letter]}" for letter in used),
             "\n- ".join([f"{sum(sums)} faults injected, {len(lost)} of them with a loss", *lost]),
             made_by(rows),
