@@ -74,7 +74,7 @@ class Fault:
         if self.kind == ENDS:
             raise StopIteration
         if self.kind == HANGS:
-            time.sleep(60)
+            time.sleep(600)
         if self.kind in DISKS:
             raise self._disk()
         if self.kind == "kill":
@@ -155,14 +155,14 @@ WITH_A_WORKER = Variant("SGD, a worker", lambda p: torch.optim.SGD(p, lr=0.05, m
 
 
 def loader(batch_size: int, generator: torch.Generator, workers: int = 0) -> DataLoader[Any]:
-    """The samples, shuffled by `generator`; a worker may take a second for a batch."""
+    """The samples, shuffled by `generator`; a worker may take twenty seconds for a batch."""
     return DataLoader(
         Samples(),
         batch_size,
         shuffle=True,
         generator=generator,
         num_workers=workers,
-        timeout=1 if workers else 0,
+        timeout=20 if workers else 0,
     )
 
 
