@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import lzma
 import os
-import pickle
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch
 
 import onecycle as oc
 from onecycle.tasks import BUILT_IN, _cifar10_data, cifar10, resolve
-from onecycle.tasks._cifar10_data import COPY, OFFICIAL, Images
+from onecycle.tasks._cifar10_data import ARCHIVE, COPY, Images
 from onecycle.tasks._cifar10_nets import ResNet, ThreeLayer
 from onecycle.tasks.cifar10 import Batches
 
@@ -81,19 +82,22 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def official(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Images:
-    """The official files with three images each, and checksums to match."""
-    folder.mkdir(parents=True)
-    sums, parts = {}, []
-    for number, name in enumerate(_cifar10_data.CHECKSUMS):
-        pixels, labels = half(3, number)
-        rows = pixels.permute(0, 3, 1, 2).reshape(3, -1).numpy()
-        data = pickle.dumps({"data": rows, "labels": labels.tolist()})
-        (folder / name).write_bytes(data)
-        sums[name] = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        parts.append((pixels, labels))
-    monkeypatch.setattr(_cifar10_data, "CHECKSUMS", sums)
-    train = [torch.cat(each) for each in zip(*parts[:-1], strict=True)]
-    return Images(train[0], train[1], *parts[-1])
+    """The official archive with three images in each file, and a checksum to match."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = {name: half(3, number) for number, name in enumerate(_cifar10_data.TRAIN + _cifar10_data.TEST)}
+    with tarfile.open(folder / ARCHIVE, "w:gz") as archive:
+        for name, (pixels, labels) in parts.items():
+            planes = pixels.permute(0, 3, 1, 2).reshape(3, -1)
+            records = torch.cat([labels[:, None].to(torch.uint8), planes], 1).numpy().tobytes()
+            assert len(records) == 3 * 3073
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
+            member.size = len(records)
+            archive.addfile(member, io.BytesIO(records))
+    data = (folder / ARCHIVE).read_bytes()
+    monkeypatch.setattr(_cifar10_data, "CHECKSUM", hashlib.md5(data, usedforsecurity=False).hexdigest())
+    *train, test = parts.values()
+    pixels, labels = (torch.cat(each) for each in zip(*train, strict=True))
+    return Images(pixels, labels, *test)
 
 
 def same(one: Images, other: Images) -> bool:
@@ -102,24 +106,21 @@ def same(one: Images, other: Images) -> bool:
 
 @pytest.mark.parametrize("place", ["data", "data/cifar10", "cache/onecycle"])
 @pytest.mark.usefixtures("nowhere")
-def test_the_official_files_are_read_where_they_are(
+def test_the_official_archive_is_read_where_it_is(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = official(tmp_path / place / OFFICIAL, monkeypatch)
+    made = official(tmp_path / place, monkeypatch)
     assert made.train.shape == (15, 32, 32, 3)
     assert same(_cifar10_data.load(), made)
 
 
-def test_a_damaged_or_missing_file_is_named(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    official(nowhere / OFFICIAL, monkeypatch)
-    file = nowhere / OFFICIAL / "data_batch_3"
+def test_a_damaged_archive_is_named(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    official(nowhere, monkeypatch)
+    file = nowhere / ARCHIVE
     data = bytearray(file.read_bytes())
     data[-20] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ValueError, match=r"data_batch_3 is damaged: its md5 is .* fetch it anew$"):
-        _cifar10_data.load()
-    file.unlink()
-    with pytest.raises(FileNotFoundError, match=r"data_batch_3 does not exist, and its folder is there"):
+    with pytest.raises(ValueError, match=r"binary\.tar\.gz is damaged: its md5 is .* fetch it anew$"):
         _cifar10_data.load()
 
 
@@ -175,7 +176,7 @@ def test_the_compressed_copy_is_read_and_kept_in_the_cache(nowhere: Path, tmp_pa
 def test_without_files_the_ways_out_are_said(
     nowhere: Path, named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", None)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets.utils", None)
     if not named:
         monkeypatch.delenv("ONECYCLE_DATA")
     looked = f"the folder that ONECYCLE_DATA names, {nowhere}" if named else "for ONECYCLE_DATA names none"
@@ -183,7 +184,7 @@ def test_without_files_the_ways_out_are_said(
         _cifar10_data.load()
     message = str(error.value)
     assert looked in message
-    assert "put cifar-10-batches-py there, the folder of the official archive https://www.cs" in message
+    assert "put the official https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz there" in message
     assert "or install torchvision, which downloads it" in message
 
 
@@ -191,27 +192,30 @@ def test_without_files_the_ways_out_are_said(
 def test_torchvision_downloads_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = official(tmp_path / "elsewhere", monkeypatch)
 
-    class Datasets:
+    class Utils:
         @staticmethod
-        def CIFAR10(root: str, download: bool) -> None:  # noqa: N802 - torchvision's name
-            assert download
-            shutil.copytree(tmp_path / "elsewhere", Path(root) / OFFICIAL)
+        def download_url(url: str, root: str, filename: str, md5: str) -> None:
+            assert url.endswith(filename)
+            assert md5 == _cifar10_data.CHECKSUM
+            shutil.copy(tmp_path / "elsewhere" / filename, root)
 
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", Datasets)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets.utils", Utils)
     assert same(_cifar10_data.load(), made)
-    assert (tmp_path / "cache/onecycle" / OFFICIAL / "test_batch").is_file()
+    assert [path.name for path in (tmp_path / "cache/onecycle").iterdir()] == [ARCHIVE]
 
 
 @pytest.mark.usefixtures("nowhere")
-def test_a_download_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Datasets:
+def test_a_download_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Utils:
         @staticmethod
-        def CIFAR10(*_: str, **__: bool) -> None:  # noqa: N802 - torchvision's name
+        def download_url(_: str, root: str, filename: str, __: str) -> None:
+            (Path(root) / filename).write_bytes(b"half of it")
             raise RuntimeError("no network")
 
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", Datasets)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets.utils", Utils)
     with pytest.raises(FileNotFoundError, match=r"torchvision could not download it \(no network\)$"):
         _cifar10_data.load()
+    assert list((tmp_path / "cache/onecycle").iterdir()) == []
 
 
 @pytest.mark.slow

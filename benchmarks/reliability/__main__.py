@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-PARTS = ["python", "find", "train", "tune"]
+PARTS = ["python", "find", "train", "tune", "engines"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,11 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.command == "faults":
         from benchmarks.reliability import commands as of_commands
+        from benchmarks.reliability import engines as of_engines
         from benchmarks.reliability import faults as in_python
 
         if "python" in options.parts:
             in_python.record()
-        of_commands.record([part for part in options.parts if part != "python"])
+        of_commands.record([part for part in options.parts if part in of_commands.COMMANDS])
+        if "engines" in options.parts:
+            of_engines.record()
     elif options.command == "fuzz":
         from benchmarks.reliability.fuzz import RUNS, record
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import itertools
 import json
+import mmap
 import os
+import random
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -21,12 +26,28 @@ from typing import Any
 from unittest import mock
 
 from benchmarks.reliability import files
-from benchmarks.reliability.faults import Counts, count
-from benchmarks.reliability.problem import DISKS, ERRORS, FILES, NONE, SIGNALS, Fault, meet, present
+from benchmarks.reliability.faults import CLOCKS, Counts, clock, count, lines
+from benchmarks.reliability.problem import (
+    DISKS,
+    ENDS,
+    ERRORS,
+    FAILS,
+    FILES,
+    HANGS,
+    NONE,
+    NUMBERS,
+    SIGNALS,
+    Fault,
+    Problem,
+    meet,
+    present,
+)
 
 TASK = "benchmarks.reliability.task:build"
 LENGTH = "30"  # updates of training: six epochs
 NOBODY = 65534
+AT_LINE, AT_ANY_MOMENT, CLOCK = "interrupt at a line", "kill at any moment", "clock that jumps"
+MAY_MISS = (AT_LINE, AT_ANY_MOMENT)  # Python forgets an interrupt as it clears a generator away
 
 
 class Command:
@@ -34,11 +55,15 @@ class Command:
 
     def __init__(self, name: str, arguments: Sequence[str], files: Sequence[str], folder: Path) -> None:
         self.name, self.arguments, self.files, self.folder = name, list(arguments), files, folder
-        out = folder / f"plain-{name}"
+        self.plain = out = Path(tempfile.mkdtemp(dir=folder)) / "plain"
+        begin = time.perf_counter()
         status, told = self.run(out)
+        self.seconds = time.perf_counter() - begin
         assert status == 0, told
-        self.expected = {file: (out / file).read_bytes() for file in files}
-        self.trials = names(out)
+        self.expected, self.trials = self._made(out), names(out)
+
+    def _made(self, out: Path) -> dict[str, bytes]:
+        return {file: (out / file).read_bytes() for file in self.files}
 
     def run(
         self,
@@ -46,6 +71,7 @@ class Command:
         fault: Fault = NONE,
         before: Callable[[], object] = lambda: None,
         more: Sequence[str] = (),
+        killed_after: float | None = None,
     ) -> tuple[int, str]:
         """Exit status, or minus the signal that ended it, and what it said on standard error."""
         from onecycle.cli import main
@@ -69,6 +95,9 @@ class Command:
                 status = ended.code
             finally:
                 os._exit(status if isinstance(status, int) else 98)
+        if killed_after is not None:
+            time.sleep(killed_after)
+            os.kill(child, signal.SIGKILL)
         _, ended_as = os.waitpid(child, 0)
         os.close(speak)
         os.set_blocking(listen, False)
@@ -78,41 +107,63 @@ class Command:
 
     def strike(
         self, counts: Counts, kind: str, fault: Fault = NONE, before: Callable[[], object] = lambda: None,
-        out: Path | None = None, undo: Callable[[], object] = lambda: None,
+        out: Path | None = None, undo: Callable[[], object] = lambda: None, killed_after: float | None = None,
     ) -> None:  # fmt: skip
         """Have one fault, start the command again, and count what was lost."""
         out = Path(tempfile.mkdtemp(dir=self.folder)) / "out" if out is None else out
-        status, told = self.run(out, fault, before)
+        status, told = self.run(out, fault, before, killed_after=killed_after)
         undo()
-        if status == 0 and fault.kind != "none":
-            return  # it did not strike
+        if (fault.kind != "none" and not fault.struck) or (kind in MAY_MISS and status == 0):
+            return
         what = self._lost(out, status, told, kind)
-        count(counts, kind, what, f"{self.name}, {fault.place} {fault.at}")
+        count(counts, self.name, kind, what, f"{self.name}, {fault.place} {fault.at}")
         shutil.rmtree(out.parent if out.name == "out" else out, ignore_errors=True)
 
     def _lost(self, out: Path, status: int, told: str, kind: str) -> str:
-        wanted = {"kill": -signal.SIGKILL, "NaN": 1, "inf": 1, **dict.fromkeys(SIGNALS, 130)}.get(kind, 2)
-        if status != wanted:
+        if status not in self._endings(kind):
             return f"the exit status, {status}, with {told[-300:]!r}"
-        if wanted > 0 and (len(told.strip().splitlines()) != 1 or "Traceback" in told):
+        if status > 0 and (len(told.strip().splitlines()) != 1 or "Traceback" in told):
             return f"the one line: {told[-300:]!r}"
-        if kind != "kill" and (left := temporary_files(out)):
+        if status >= 0 and (left := temporary_files(out)):
             return f"the name of a temporary file: {left}"
         if what := damaged(out):
             return what
-        finished = {path: path.stat().st_mtime_ns for path in out.glob("trials/*.json")}
+        finished = {path: path.stat().st_mtime_ns for path in finished_trials(out)}
+        as_plain = status != 0 or kind not in (*NUMBERS, ENDS)
+        wanted, trials = (self.expected, self.trials) if as_plain else (self._made(out), names(out))
         resume = ["--resume"] if finished or (out / "checkpoint.safetensors").exists() else []
         status, told = self.run(out, more=resume)
         if status != 0:
             return f"the second start, which said {told[-300:]!r}"
         if any(path.stat().st_mtime_ns != then for path, then in finished.items()):
             return "a finished trial, which was done again"
-        if names(out) != self.trials:
+        if left := temporary_files(out):
+            return f"the name of a temporary file, for good: {left}"
+        if not resume:
+            wanted, trials = self.expected, self.trials  # it was begun anew
+        if not set(trials) <= set(names(out)):
             return "a trial, or its name"
-        for name, content in self.expected.items():
-            if (out / name).read_bytes() != content:
-                return f"{name}, which is another than without the fault"
-        return f"the name of a temporary file, for good: {left}" if (left := temporary_files(out)) else ""
+        if self.name == "tune" and kind in (*ERRORS, FAILS, HANGS):
+            # What failed was tried again; what had been tried in its stead is kept as evidence.
+            return "" if settings(out) == settings(self.plain) else "the recipe's settings"
+        different = [name for name, content in self._made(out).items() if content != wanted[name]]
+        return f"{different[0]}, which is another than it must be" if different else ""
+
+    def _endings(self, kind: str) -> Sequence[int]:
+        """Exit statuses that tell the truth about a fault."""
+        if kind.startswith("kill"):
+            return [-signal.SIGKILL]
+        if kind in SIGNALS or kind == AT_LINE:
+            return [130]
+        if kind in NUMBERS:
+            return [1] if self.name == "train" else [0, 1]  # a finding about a rate
+        if kind == CLOCK:
+            return [0]
+        if kind == ENDS:
+            return [0, 2]  # 2 where it ends before its first batch
+        if self.name == "tune" and kind in (*ERRORS, FAILS, HANGS):
+            return [0, 1, 2]  # a finding about a setting; 2 in the first updates, before any
+        return [2]
 
 
 def places_of_files() -> ExitStack:
@@ -154,6 +205,20 @@ def names(out: Path) -> list[str]:
     return sorted(path.name for path in out.glob("trials/*.json"))
 
 
+def settings(out: Path) -> Any:
+    """The recipe in a folder, without what it rests on."""
+    import onecycle as oc
+
+    return dataclasses.replace(oc.Recipe.load(out / "recipe.toml"), evidence={})
+
+
+def finished_trials(out: Path) -> list[Path]:
+    """Files of the trials of a search that were done, and did not fail."""
+    from onecycle._jobs import read_record
+
+    return [path for path in out.glob("trials/*.json") if read_record(path)[1].error is None]
+
+
 def temporary_files(out: Path) -> list[str]:
     """Files that a command began to write and did not rename."""
     return [path.name for path in out.rglob(".*")] if out.is_dir() else []
@@ -192,8 +257,8 @@ def damaged(out: Path) -> str:
 COMMANDS = ("find", "train", "tune")
 
 
-def command(name: str, folder: Path) -> Command:
-    """`find`, `train` or `tune`, with a recipe in `folder`."""
+def command(name: str, folder: Path, *more: str) -> Command:
+    """`find`, `train` or `tune`, with a recipe in `folder`, and more arguments."""
     import onecycle as oc
 
     recipe = folder / "recipe.toml"
@@ -203,7 +268,7 @@ def command(name: str, folder: Path) -> Command:
         "train": (["--recipe", str(recipe)], ["metrics.csv", "checkpoint.safetensors"]),
         "tune": (["--steps", "300"], ["recipe.toml"]),
     }[name]
-    return Command(name, [name, TASK, *arguments, "--seed", "3"], files, folder)
+    return Command(name, [name, TASK, *arguments, "--seed", "3", *more], files, folder)
 
 
 def faults_of_command(counts: Counts, name: str, small: bool = False) -> None:
@@ -218,22 +283,59 @@ def faults_of_command(counts: Counts, name: str, small: bool = False) -> None:
             if place != "checkpoint" or name == "train":
                 tried.strike(counts, kind, Fault(kind, place, at))
         _limits(counts, tried, small)
-        if not small and os.geteuid() == 0:
+        _clocks(counts, tried, small)
+        if small:
+            return
+        _anywhere(counts, tried)
+        if os.geteuid() == 0:
             _real_disks(counts, tried)
+        worked = command(name, folder, "--option", "workers=1")
+        for at in (5, 20):
+            worked.strike(counts, HANGS, Fault(HANGS, "data", at))
 
 
 def _in_steps(counts: Counts, tried: Command, small: bool) -> None:
-    """Faults while it trains; those that a search takes for findings about its settings are left out."""
-    errors = () if tried.name == "tune" else tuple(ERRORS)
-    numbers = ("NaN", "inf") if tried.name == "train" else ()
-    places = ("update",) if small else ("data", "update")
-    last = {"find": 250, "train": 29, "tune": 600}[tried.name]
-    for kind in ("kill", *SIGNALS, *errors, *numbers):
-        many = 1 if small else 3 if kind in ("kill", "terminate") else 2
-        for place in ("loss",) if kind in numbers else places:
+    """Faults while it trains, early to late."""
+    last = {"find": 250, "train": 29, "tune": 240}[tried.name]
+    for kind in ("kill", *SIGNALS, *ERRORS, *NUMBERS, ENDS):
+        places = ("loss",) if kind in NUMBERS else ("data",) if kind == ENDS else ("data", "update")
+        many = 1 if small else 3 if kind in ("kill", "terminate", *NUMBERS, ENDS) else 2
+        for place in places[-1:] if small else places:
             for number in range(many):
                 at = (last * (number + 1) // (many + 1)) * (8 if place == "data" else 1)
-                tried.strike(counts, kind, Fault(kind, place, at))
+                fault = Fault(kind, place, at)
+                tried.strike(counts, fault.row, fault)
+
+
+def _clocks(counts: Counts, tried: Command, small: bool) -> None:
+    for name in list(CLOCKS)[:1] if small else CLOCKS:
+        tried.strike(counts, CLOCK, Fault("none", name, 0), partial(clock, name))
+
+
+def _anywhere(counts: Counts, tried: Command) -> None:
+    """Killed at any moment, and interrupted before any line of this library."""
+    rng = random.Random(0)
+    for _ in range(12):
+        moment = rng.uniform(0, tried.seconds)
+        fault = Fault("none", "millisecond", int(1000 * moment))
+        tried.strike(counts, AT_ANY_MOMENT, fault, killed_after=moment)
+    passed = mmap.mmap(-1, 8)
+    tracers = ExitStack()  # which ends with the process that it is entered in
+
+    def traced(at: int) -> None:
+        counted = tracers.enter_context(lines(at))
+        os_exit = os._exit
+
+        def leave(status: int) -> None:
+            passed[:] = struct.pack("<q", counted[0])
+            os_exit(status)
+
+        os._exit = leave  # type: ignore[assignment]
+
+    tried.run(Path(tempfile.mkdtemp(dir=tried.folder)), before=partial(traced, 0))
+    (total,) = struct.unpack("<q", passed[:])
+    for at in sorted(rng.sample(range(1, total + 1), 12)):
+        tried.strike(counts, AT_LINE, Fault("none", "line", at), partial(traced, at))
 
 
 def _limits(counts: Counts, tried: Command, small: bool) -> None:
@@ -275,7 +377,7 @@ def record(names: Sequence[str]) -> None:
     for name in names:
         counts: Counts = {}
         faults_of_command(counts, name)
-        files.add("faults", {f"{name}: {kind}": vars(count) for kind, count in counts.items()})
+        files.add("faults", {column: vars(row) for column, row in counts.items()})
 
 
 def preload() -> None:
@@ -292,3 +394,4 @@ def preload() -> None:
         *("safetensors.torch", "tomli_w", "matplotlib.pyplot"),
     ):
         importlib.import_module(module)
+    Problem()  # an optimizer, the first of which imports a second's worth of torch

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,19 +18,18 @@ from types import FrameType
 from typing import Any
 from unittest import mock
 
-from torch.utils.data import DataLoader
-
 from benchmarks.reliability import files
 from benchmarks.reliability.problem import (
+    ENDS,
     ERRORS,
+    HANGS,
     NONE,
     NUMBERS,
     PLACES,
     VARIANTS,
+    WITH_A_WORKER,
     Fault,
     Problem,
-    Samples,
-    Short,
     Variant,
     bits,
     present,
@@ -49,7 +48,7 @@ class Count:
     lost: list[str] = field(default_factory=list)
 
 
-Counts = dict[str, Count]
+Counts = dict[str, Count]  # by column of the table and kind of fault
 
 
 # What is broken off ----------------------------------------------------------------------------------
@@ -119,6 +118,7 @@ class Case:
 
     def __init__(self, operation: Operation, variant: Variant = VARIANTS[0]) -> None:
         self.operation, self.variant = operation, variant
+        self.column = "find_lr" if operation is find_lr else "range test"
         plain = Problem(variant)
         self.weights, self._random = plain.weights(), plain.random()
         self._losses = bits(plain.train(AFTER))
@@ -146,6 +146,8 @@ class Case:
         wanted: type[BaseException] | None = KeyboardInterrupt if "interrupt" in fault.kind else None
         if fault.kind in ERRORS:
             wanted = type(ERRORS[fault.kind]())
+        if fault.kind == HANGS:
+            wanted = RuntimeError  # the loader's time is out
         from onecycle.torch import _state, _trial
 
         around, put_back = surroundings(), _state.put_back_modules
@@ -164,6 +166,8 @@ class Case:
                     return "model or optimizer"
         if not fault.struck:
             wanted = None
+        if fault.kind == ENDS and "gave no batch" in str(ended):
+            wanted = ValueError  # what ends before its first batch is refused
         if type(ended) is not wanted if wanted else ended is not None:
             return f"the error, which became {ended!r}"
         ended = None
@@ -180,12 +184,13 @@ class Case:
         fault = Fault(kind, place, at)
         what = self.lost(fault)
         if fault.struck:
-            count(counts, kind, what, f"{self.operation.__name__}, {self.variant.name}, {place} {at}")
+            where = f"{self.operation.__name__}, {self.variant.name}, {place} {at}"
+            count(counts, self.column, fault.row, what, where)
 
 
-def count(counts: Counts, kind: str, what: str, where: str) -> None:
+def count(counts: Counts, column: str, kind: str, what: str, where: str) -> None:
     """Count a fault, and `what` was lost to it, if anything."""
-    row = counts.setdefault(kind, Count())
+    row = counts.setdefault(f"{column}: {kind}", Count())
     row.injected += 1
     if what:
         row.lost.append(f"{where}: {what}")
@@ -195,28 +200,33 @@ def count(counts: Counts, kind: str, what: str, where: str) -> None:
 
 
 def sweep_of_faults(counts: Counts, small: bool = False) -> None:
-    """Errors, interrupts, NaN and inf at every place, early and late."""
-    kinds = (*ERRORS, "interrupt", "interrupt twice", *NUMBERS)
-    places = (*PLACES, "evaluate")
+    """Errors, interrupts, NaN and inf at every place, loaders that end or hang, early and late."""
     cases = [Case(range_test, variant) for variant in (VARIANTS[:1] if small else VARIANTS)]
     cases += [] if small else [Case(repeated)]
-    for case, kind, place in itertools.product(cases, kinds, places):
-        if kind in NUMBERS and place not in ("loss", "backward"):
-            continue
+    for case, (kind, place) in itertools.product(cases, _kinds((*PLACES, "evaluate"))):
         for at in (1,) if small else (0, 7, 23):
             case.strike(counts, kind, place, at)
-    if small:
-        return
-    case = Case(find_lr)
-    for kind, place, at in itertools.product(kinds, PLACES, (40, 130, 220)):
-        if kind not in NUMBERS or place in ("loss", "backward"):
+    if not small:
+        case = Case(find_lr)
+        for (kind, place), at in itertools.product(_kinds(PLACES), (40, 130, 220)):
             case.strike(counts, kind, place, at * (8 if place == "data" else 1))
+    for operation in (range_test,) if small else (range_test, find_lr):
+        case = Case(operation, WITH_A_WORKER)
+        for at in (2,) if small else (0, 7, 17, 29):
+            case.strike(counts, HANGS, "data", at)
 
 
-def interrupts_at_any_moment(counts: Counts, moments: int, seed: int = 0) -> None:
+def _kinds(places: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What may go wrong, and where."""
+    yield from itertools.product((*ERRORS, "interrupt", "interrupt twice"), places)
+    yield from itertools.product(NUMBERS, ("loss", "backward"))
+    yield ENDS, "data"
+
+
+def interrupts_at_any_moment(counts: Counts, moments: int, operation: Operation = range_test) -> None:
     """One to three interrupts from a timer, wherever the operation happens to be then."""
-    rng = random.Random(seed)
-    case = Case(range_test)
+    rng = random.Random(0)
+    case = Case(operation)
     for _ in range(moments):
         problem, delays = (
             Problem(case.variant),
@@ -243,45 +253,28 @@ def interrupts_at_any_moment(counts: Counts, moments: int, seed: int = 0) -> Non
         if ended is not None and not done:
             ended = None
             what = "model or optimizer" if weights != case.weights else case.differs(problem)
-            count(counts, "interrupt at any moment", what, f"after {delays}")
+            count(counts, case.column, "interrupt at any moment", what, f"after {delays}")
 
 
-def interrupts_at_lines(counts: Counts, most: int, seed: int = 0) -> None:
+def interrupts_at_lines(counts: Counts, most: int, operation: Operation = repeated) -> None:
     """One interrupt before a line or a return of this library or of `contextlib`: at `most` of them."""
-    case = Case(repeated)
+    case = Case(operation)
     total = 0
 
     def traced(at: int) -> BaseException | None:
         nonlocal total
-        passed = 0
-
-        def line(_: FrameType, event: str, __: object) -> Any:
-            nonlocal passed
-            if event in ("line", "return"):
-                passed += 1
-                if passed == at:
-                    sys.settrace(None)
-                    signal.raise_signal(signal.SIGINT)
-            return line
-
-        def call(frame: FrameType, *_: object) -> Any:
-            name = frame.f_code.co_filename
-            return line if f"{os.sep}onecycle{os.sep}" in name or name == contextlib.__file__ else None
-
-        tracing = sys.gettrace()
-        try:
-            sys.settrace(call)
-            case.operation(problem)
-        except BaseException as error:  # noqa: BLE001 - interrupts alone are wanted, and checked for below
-            return error
-        finally:
-            sys.settrace(tracing)
-            total = max(total, passed)
+        with lines(at) as passed:
+            try:
+                case.operation(problem)
+            except BaseException as error:  # noqa: BLE001 - interrupts alone are wanted, and checked for below
+                return error
+            finally:
+                total = max(total, passed[0])
         return None
 
     problem = Problem()
     traced(0)
-    rng = random.Random(seed)
+    rng = random.Random(0)
     for at in sorted(rng.sample(range(1, total + 1), min(most, total))):
         problem = Problem()
         around = surroundings()
@@ -294,7 +287,33 @@ def interrupts_at_lines(counts: Counts, most: int, seed: int = 0) -> None:
             what = "handlers, threads or files"
         elif weights != case.weights:
             what = "model or optimizer"
-        count(counts, "interrupt at a line", what or case.differs(problem), f"line {at} of {total}")
+        what = what or case.differs(problem)
+        count(counts, case.column, "interrupt at a line", what, f"line {at} of {total}")
+
+
+@contextmanager
+def lines(at: int) -> Iterator[list[int]]:
+    """Interrupt before the `at`-th line of this library or of `contextlib`; how many were passed."""
+    passed = [0]
+
+    def line(_: FrameType, event: str, __: object) -> Any:
+        if event in ("line", "return"):
+            passed[0] += 1
+            if passed[0] == at:
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        return line
+
+    def call(frame: FrameType, *_: object) -> Any:
+        name = frame.f_code.co_filename
+        return line if f"{os.sep}onecycle{os.sep}" in name or name == contextlib.__file__ else None
+
+    tracing = sys.gettrace()
+    try:
+        sys.settrace(call)
+        yield passed
+    finally:
+        sys.settrace(tracing)
 
 
 @contextmanager
@@ -315,80 +334,35 @@ def _interrupted_once() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+CLOCKS: dict[str, Callable[[int], float]] = {
+    "stands still": lambda _: 1e9,
+    "runs backwards": lambda n: 1e9 - 1000.0 * n,
+    "leaps ahead": lambda n: 1e9 + 86400.0 * n,
+    "leaps about": lambda n: 1e9 + (-1) ** n * 3600.0 * n,
+    "starts at 0": lambda n: 0.001 * n,
+}
+
+
+def clock(name: str) -> contextlib.ExitStack:
+    """Have every clock of Python's be one of `CLOCKS`, from now to the end of a block."""
+    counter, stack = itertools.count(), contextlib.ExitStack()
+
+    def jumping() -> float:
+        return CLOCKS[name](next(counter))
+
+    for function in ("time", "monotonic", "perf_counter"):
+        stack.enter_context(mock.patch.object(time, function, jumping))
+    return stack
+
+
 def clocks_that_jump(counts: Counts) -> None:
     """Clocks that stand still, run backwards or leap ahead change no result."""
-    jumps: dict[str, Callable[[int], float]] = {
-        "stands still": lambda _: 1e9,
-        "runs backwards": lambda n: 1e9 - 1000.0 * n,
-        "leaps ahead": lambda n: 1e9 + 86400.0 * n,
-        "leaps about": lambda n: 1e9 + (-1) ** n * 3600.0 * n,
-        "starts at 0": lambda n: 0.001 * n,
-    }
     for operation in (range_test, find_lr):
         case = Case(operation)
-        for name, clock in jumps.items():
-            counter = itertools.count()
-
-            def jumping(clock: Callable[[int], float] = clock, counter: Iterator[int] = counter) -> float:
-                return clock(next(counter))
-
-            with contextlib.ExitStack() as stack:
-                for function in ("time", "monotonic", "perf_counter"):
-                    stack.enter_context(mock.patch.object(time, function, jumping))
+        for name in CLOCKS:
+            with clock(name):
                 what = case.lost()
-            count(counts, "clock that jumps", what, f"{operation.__name__}: {name}")
-
-
-def loaders_that_hang(counts: Counts, hangs: int = 4) -> None:
-    """A worker that hangs, told by the DataLoader's timeout; the model's part is put back all the same."""
-    for at in range(hangs):
-        problem = Problem()
-        problem.loader = DataLoader(Hanging(at * 8), 8, num_workers=1, timeout=1, generator=problem.generator)
-        before, generators, around = problem.weights(), problem.random(), surroundings()
-        what = "the error"
-        try:
-            range_test(problem)
-        except RuntimeError as error:
-            what = "" if "timed out" in str(error) else f"the error, which became {error!r}"
-        if problem.weights() != before:
-            what = "model or optimizer"
-        if problem.random() != generators:
-            what = "generators"
-        if surroundings()[:2] != around[:2]:
-            what = "handlers or threads"
-        count(counts, "worker that hangs", what, f"at batch {at}")
-
-
-def loaders_that_end_early(counts: Counts) -> None:
-    """A loader that gives fewer batches in one epoch is put back all the same, if it then gives them all."""
-    for batches, begun in itertools.product((0, 1, 3, 4), (1, 2, 3)):
-        problem = Problem()
-        problem.loader = Short(problem.loader, begun, batches)
-        weights, generators, what = problem.weights(), problem.random(), ""
-        try:
-            range_test(problem)
-        except ValueError as error:  # no batch at all is refused
-            what = (
-                "" if batches == 0 and "gave no batch" in str(error) else f"the error, which became {error!r}"
-            )
-        if problem.weights() != weights:
-            what = "model or optimizer"
-        elif problem.random() != generators:
-            what = "generators"
-        count(counts, "loader that ends early", what, f"pass {begun}, after {batches} batches")
-
-
-class Hanging(Samples):
-    """Samples of which one never comes."""
-
-    def __init__(self, at: int) -> None:
-        super().__init__()
-        self.at = at
-
-    def __getitem__(self, index: int) -> Any:
-        if index == self.at:
-            time.sleep(60)
-        return self.x[index], self.y[index]
+            count(counts, case.column, "clock that jumps", what, f"{operation.__name__}: {name}")
 
 
 def record() -> None:
@@ -396,11 +370,11 @@ def record() -> None:
     for faults in (
         sweep_of_faults,
         partial(interrupts_at_any_moment, moments=100),
-        partial(interrupts_at_lines, most=600),
+        partial(interrupts_at_any_moment, moments=40, operation=find_lr),
+        partial(interrupts_at_lines, most=400),
+        partial(interrupts_at_lines, most=60, operation=find_lr),
         clocks_that_jump,
-        loaders_that_hang,
-        loaders_that_end_early,
     ):
         counts: Counts = {}
         faults(counts)
-        files.add("faults", {f"in Python: {kind}": vars(row) for kind, row in counts.items()})
+        files.add("faults", {name: vars(row) for name, row in counts.items()})

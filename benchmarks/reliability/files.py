@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,17 @@ def read(part: str) -> dict[str, Any]:
     return rows
 
 
+def _commit() -> dict[str, str]:
+    """The commit that this copy is of, where it is a repository."""
+    asked = ["git", "-C", str(RESULTS.parent), "log", "-1", "--format=%h"]
+    said = subprocess.run(asked, capture_output=True, text=True)
+    return {} if said.returncode else {"commit": said.stdout.strip()}
+
+
 def add(part: str, rows: Mapping[str, Any]) -> None:
     """Write rows of one part, in the place of those of the same name; each says what made it."""
-    made = {name: {**row, "made_with": made_with()} for name, row in rows.items()}
+    maker = {**made_with(), **_commit()}
+    made = {name: {**row, "made_with": maker} for name, row in rows.items()}
     document = {"format": f"onecycle.reliability.{part}", "version": 1, "rows": {**read(part), **made}}
     RESULTS.mkdir(parents=True, exist_ok=True)
     write_file(RESULTS / f"{part}.json", json.dumps(encode(document), indent=1, allow_nan=False) + "\n")

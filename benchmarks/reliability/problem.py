@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import gc
+import mmap
 import os
 import random
 import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,32 +32,49 @@ SIGNALS = {"interrupt": signal.SIGINT, "interrupt twice": signal.SIGINT, "termin
 DISKS = {"full disk": errno.ENOSPC, "read-only file system": errno.EROFS, "broken disk": errno.EIO}
 FILES = ("open", "flush", "rename", "checkpoint")  # places where a command writes
 NUMBERS = {"NaN": float("nan"), "inf": float("inf")}
+ENDS, HANGS, FAILS = "loader that ends early", "worker that hangs", "loader that fails midway"
 
 
 class Fault:
     """One fault, which strikes the `at`-th time that a place is come to, and once alone.
 
     Args:
-        kind: of `ERRORS`, `SIGNALS`, `NUMBERS`, `DISKS` or "kill".
+        kind: of `ERRORS`, `SIGNALS`, `NUMBERS`, `DISKS`, or "kill", `ENDS`, `HANGS`.
         place: of `PLACES` or `FILES`, or "evaluate".
-        at: how many times the place is passed before.
+        at: how many times the place is passed before; for `HANGS`, updates before, as its worker counts none.
     """
 
     def __init__(self, kind: str, place: str, at: int) -> None:
         self.kind, self.place, self.at = kind, place, at
         self.passed: Counter[str] = Counter()
-        self.struck = self.again = False
+        self.again = False
+        self._struck = mmap.mmap(-1, 1)  # one byte for this process and those that it forks
+
+    @property
+    def struck(self) -> bool:
+        """Whether it has struck, in this process or in one forked from it."""
+        return bool(self._struck[0])
+
+    @property
+    def row(self) -> str:
+        """What the table counts it as."""
+        return FAILS if (self.kind, self.place) == ("exception", "data") else self.kind
 
     def meet(self, place: str) -> float:
         """Come to a place: a factor for what is computed there, if the fault does not strike otherwise."""
         self.passed[place] += 1
         if self.struck and self.kind in DISKS and place in FILES:
             raise self._disk()  # it stays full
-        if self.struck or place != self.place or self.passed[place] <= self.at:
+        passed = self.passed["update"] + 1 if self.kind == HANGS else self.passed[place]
+        if self.struck or place != self.place or passed <= self.at:
             return 1.0
-        self.struck = True
+        self._struck[0] = 1
         if self.kind in ERRORS:
             raise ERRORS[self.kind]()
+        if self.kind == ENDS:
+            raise StopIteration
+        if self.kind == HANGS:
+            time.sleep(600)
         if self.kind in DISKS:
             raise self._disk()
         if self.kind == "kill":
@@ -123,6 +143,7 @@ class Variant:
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
     amp: str | None = None
     accumulate: int = 1
+    workers: int = 0  # processes that load the data
 
 
 VARIANTS = (
@@ -130,6 +151,19 @@ VARIANTS = (
     Variant("AdamW, two batches an update", lambda p: torch.optim.AdamW(p, lr=0.01), accumulate=2),
     Variant("RMSprop, fp16 with a loss scaler", lambda p: torch.optim.RMSprop(p, lr=0.01), amp="fp16"),
 )
+WITH_A_WORKER = Variant("SGD, a worker", lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9), workers=1)
+
+
+def loader(batch_size: int, generator: torch.Generator, workers: int = 0) -> DataLoader[Any]:
+    """The samples, shuffled by `generator`; a worker may take twenty seconds for a batch."""
+    return DataLoader(
+        Samples(),
+        batch_size,
+        shuffle=True,
+        generator=generator,
+        num_workers=workers,
+        timeout=20 if workers else 0,
+    )
 
 
 class Problem:
@@ -145,7 +179,7 @@ class Problem:
         )
         self.optimizer = variant.optimizer(self.model.parameters())
         self.generator = torch.Generator().manual_seed(3)
-        self.loader: Any = DataLoader(Samples(), 8, shuffle=True, generator=self.generator)
+        self.loader: Any = loader(8, self.generator, variant.workers)
         self.val_loader = [(torch.ones(4, 6), torch.zeros(4, dtype=torch.long))]
         self.model.register_forward_pre_hook(self._forward)
         self.last = self.model[4].get_parameter("weight")
@@ -189,6 +223,7 @@ class Problem:
 
 def surroundings() -> Any:
     """What of the process must be as it was: handlers of signals, threads, open files."""
+    gc.collect()  # a loader's worker, with its files, goes with its iterator
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     files = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
     return (
@@ -214,19 +249,3 @@ def bits(value: Any) -> Any:
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
         return tuple(bits(item) for item in value)
     return value
-
-
-class Short:
-    """A loader that ends early, after `batches`, the `at`-th time that it is begun."""
-
-    def __init__(self, loader: Iterable[Any], at: int, batches: int) -> None:
-        self.loader, self.at, self.batches = loader, at, batches
-        self.begun = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        self.begun += 1
-        short = self.begun == self.at
-        for number, batch in enumerate(self.loader):
-            if short and number == self.batches:
-                return
-            yield batch

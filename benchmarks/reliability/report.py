@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.reliability import files
 from benchmarks.reliability.others import PARTS
+from benchmarks.reliability.problem import DISKS
 
 
 def report() -> str:
@@ -35,17 +36,44 @@ def _table(head: list[str], rows: list[list[Any]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+COLUMNS = {  # of the table of faults, and whether they run in the user's own process
+    **dict.fromkeys(("range test", "find_lr"), True),
+    **dict.fromkeys(("find", "train", "tune"), False),
+}
+ABSENT = {  # why a fault is not had in a column, by whether that runs in the user's own process
+    True: {
+        **dict.fromkeys(("kill", "terminate", "kill at any moment"), "a"),
+        **dict.fromkeys((*DISKS, "file size limit", "read-only directory", "full file system"), "b"),
+    },
+    False: {"interrupt at any moment": "c"},
+}
+WHY = {
+    "a": "ends the process that the model lives in, and no file is begun",
+    "b": "writes no file",
+    "c": "a command is interrupted at a line instead, and killed at any moment",
+    "d": "runs in one process: `tune` alone has engines",
+}
+ENGINES = ("engine's worker that is killed", "Ray node that dies")
+
+
 def _faults(rows: dict[str, Any]) -> str:
-    columns = list(dict.fromkeys(name.partition(": ")[0] for name in rows))
     kinds = list(dict.fromkeys(name.partition(": ")[2] for name in rows))
+    columns = list(dict.fromkeys([*COLUMNS, *(name.partition(": ")[0] for name in rows)]))
     counts = {name: row["injected"] for name, row in rows.items()}
-    table = [[kind, *(counts.get(f"{column}: {kind}", "") for column in columns)] for kind in kinds]
+
+    def cell(kind: str, column: str) -> Any:
+        absent = "d" if kind in ENGINES and column != "tune" else ABSENT[COLUMNS.get(column, True)].get(kind)
+        return counts.get(f"{column}: {kind}", absent or "not measured yet")
+
+    table = [[kind, *(cell(kind, column) for column in columns)] for kind in kinds]
     sums = [sum(n for name, n in counts.items() if name.startswith(f"{column}: ")) for column in columns]
     lost = [f"{name}, {what}" for name, row in rows.items() for what in row["lost"]]
+    used = sorted({value for row in table for value in row if value in WHY})
     return "\n\n".join(
         [
             "## Faults",
             _table(["fault", *columns], [*table, ["**all**", *sums]]),
+            "\n".join(f"- {letter}: {WHY[letter]}" for letter in used),
             "\n- ".join([f"{sum(sums)} faults injected, {len(lost)} of them with a loss", *lost]),
             made_by(rows),
         ]

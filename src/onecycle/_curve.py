@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from reprlib import repr as brief
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +84,7 @@ class Curve:
                 "leave that point out"
             )
         if sweep not in ("exponential", "linear"):
-            raise ValueError(f'sweep is {sweep!r}; use "exponential" or "linear"')
+            raise ValueError(f'sweep is {brief(sweep)}; use "exponential" or "linear"')
         content = {
             "value": values,
             "loss": _floats("loss", loss, n),
@@ -314,16 +316,20 @@ def _floats(name: str, data: npt.ArrayLike, n: int | None = None) -> Floats:
     try:
         array = np.array(data, dtype=np.float64)
     except OverflowError:
-        raise ValueError(f"{name} holds a number that is too large for a float") from None
+        raise ValueError(
+            f"{name} holds a number that is too large for a float, got {brief(data)}: leave that point out"
+        ) from None
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a sequence of numbers, not {data!r:.60}") from None
+        array = np.array(math.nan)
+    if array.ndim == 0:
+        raise ValueError(f"{name} must be a sequence of numbers, not {brief(data)}")
     return _sealed(name, array, n)
 
 
 def _ints(name: str, data: npt.ArrayLike, n: int) -> Ints:
     numbers = _floats(name, data, n)
     if not (np.isfinite(numbers) & (numbers == np.floor(numbers))).all():
-        raise ValueError(f"{name} must hold whole numbers, not {data!r:.60}")
+        raise ValueError(f"{name} must hold whole numbers, not {brief(data)}")
     beyond = numbers[np.abs(numbers) >= 2.0**63]
     if beyond.size:
         raise ValueError(f"{name} must hold whole numbers below 2**63, not {beyond[0]:g}")
@@ -340,6 +346,8 @@ def _sealed(name: str, array: npt.NDArray[Any], n: int | None) -> npt.NDArray[An
 
 
 def _jsonable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(settings, Mapping):
+        raise TypeError(f"settings must be a dict, got {brief(settings)}")
     try:
         copy: dict[str, Any] = decode(json.loads(json.dumps(encode(settings), allow_nan=False)))
     except TypeError as error:

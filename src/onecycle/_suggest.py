@@ -6,6 +6,8 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from numbers import Real
+from reprlib import repr as brief
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -53,6 +55,9 @@ class Suggestion:
     base_lr: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("value", "low", "high", *(() if self.base_lr is None else ("base_lr",))):
+            if not isinstance(given := getattr(self, name), Real) or isinstance(given, bool):
+                raise ValueError(f"{name} must be a number > 0, got {brief(given)}")
         if not 0 < self.low <= self.value <= self.high <= sys.float_info.max:
             raise ValueError(
                 f"a suggestion needs 0 < low <= value <= high < infinity, "

@@ -24,10 +24,9 @@ from benchmarks.reliability.problem import Fault, Problem
         (partial(faults.sweep_of_faults, small=True), 30),
         (partial(faults.interrupts_at_lines, most=25), 25),
         (partial(faults.interrupts_at_any_moment, moments=8), 1),
-        (partial(faults.loaders_that_hang, hangs=1), 1),
-        (faults.loaders_that_end_early, 12),
+        (faults.clocks_that_jump, 10),
     ],
-    ids=["at every place", "at lines", "at any moment", "a worker hangs", "a loader ends early"],
+    ids=["at every place", "at lines", "at any moment", "a clock jumps"],
 )
 def test_nothing_is_lost_in_python(run: Callable[[Counts], None], least: int) -> None:
     counts: Counts = {}

@@ -694,7 +694,7 @@ NO_OPTIMIZER = "optimizer must be a torch optimizer or a list of them, got"
 NO_PRECISION = "amp must be 'bf16', 'fp16', their torch dtype, a GradScaler or None, got"
 CLOSURE = "an optimizer that needs a closure, such as LBFGS, must be alone and without amp"
 STEP = "step does its own forward, backward and update: do accumulate, clip_grad_norm and amp in it"
-EMPTY = "is empty: it has no batch (a data set smaller than one, with drop_last=True?)"
+EMPTY = "is empty: give one with a batch (a data set below one, with drop_last=True?)"
 LBFGS = torch.optim.LBFGS(MODEL.parameters())
 
 

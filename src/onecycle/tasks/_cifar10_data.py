@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import lzma
 import os
-import pickle
-import warnings
+import tarfile
+import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -20,16 +21,11 @@ from torch import Tensor
 Array = np.ndarray[Any, Any]
 
 DATA = "ONECYCLE_DATA"
-OFFICIAL = "cifar-10-batches-py"
-# MD5 as https://www.cs.toronto.edu/~kriz/cifar.html and torchvision have them.
-CHECKSUMS = {
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-}
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+ARCHIVE = "cifar-10-binary.tar.gz"
+CHECKSUM = "c32a1d4ab5d03f1284b67883e8d87530"  # MD5, as https://www.cs.toronto.edu/~kriz/cifar.html has it
+TRAIN, TEST = [f"data_batch_{number}" for number in range(1, 6)], ["test_batch"]
+RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, green and blue plane by rows
 COPY = "cifar10"  # folder of a copy whose images are compressed without loss, in parts that travel
 CLASSES = 10
 
@@ -47,9 +43,9 @@ class Images(NamedTuple):
 def load() -> Images:
     """The 50,000 and 10,000 images, each file checked against its checksum, kept for the next call.
 
-    They are looked for in the folder that ONECYCLE_DATA names: the official files in
-    `cifar-10-batches-py`, or a compressed copy with its checksums in `cifar10`; then in the cache, into
-    which torchvision downloads the official archive where it can.
+    They are looked for in the folder that ONECYCLE_DATA names: the official binary archive,
+    `cifar-10-binary.tar.gz`, or a compressed copy with its checksums in `cifar10`; then in the cache, into
+    which torchvision downloads the archive where it can.
 
     Raises:
         FileNotFoundError: they are nowhere, and cannot be downloaded; the message says the ways out.
@@ -58,8 +54,8 @@ def load() -> Images:
     named = os.environ.get(DATA)
     places = [Path(named), Path(named) / COPY] if named else []
     for place in (*places, cache_folder()):
-        if (place / OFFICIAL).is_dir():
-            return _official(place / OFFICIAL)
+        if (place / ARCHIVE).is_file():
+            return _official(place / ARCHIVE)
     if named and (Path(named) / COPY / "test.medxz").is_file():
         return _copy(Path(named))
     return _official(_download(named))
@@ -72,34 +68,34 @@ def cache_folder() -> Path:
 
 def _download(named: str | None) -> Path:
     looked = f"the folder that {DATA} names, {named}" if named else f"no folder, for {DATA} names none"
-    ways = (
-        f"CIFAR-10 was looked for in {looked}, and in {cache_folder()}: put {OFFICIAL} there, the "
-        "folder of the official archive https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-    )
+    ways = f"CIFAR-10 was looked for in {looked}, and in {cache_folder()}: put the official {URL} there"
     try:
-        from torchvision.datasets import CIFAR10
+        from torchvision.datasets.utils import download_url
     except (ImportError, RuntimeError) as error:
         raise FileNotFoundError(f"{ways}, or install torchvision, which downloads it ({error})") from error
-    try:
-        CIFAR10(str(cache_folder()), download=True)
-    except (OSError, RuntimeError) as error:
-        raise FileNotFoundError(f"{ways}; torchvision could not download it ({error})") from error
-    return cache_folder() / OFFICIAL
+    path = cache_folder() / ARCHIVE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as unfinished:
+        try:
+            download_url(URL, unfinished, ARCHIVE, CHECKSUM)
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(f"{ways}; torchvision could not download it ({error})") from error
+        return (Path(unfinished) / ARCHIVE).replace(path)
 
 
-# The official files ---------------------------------------------------------------------------------
+# The official archive -------------------------------------------------------------------------------
 
 
-def _official(folder: Path) -> Images:
-    pixels, labels = [], []
-    for name, wanted in CHECKSUMS.items():
-        data = _checked(folder / name, wanted, "md5")
-        with warnings.catch_warnings():  # NumPy 2.4 dislikes how NumPy 1 wrote its types
-            warnings.simplefilter("ignore")
-            batch = pickle.loads(data, encoding="latin1")  # it is the official one, to the last bit
-        pixels.append(np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels.append(np.asarray(batch["labels"], np.int64))
-    return _images(np.concatenate(pixels[:-1]), np.concatenate(labels[:-1]), pixels[-1], labels[-1])
+def _official(path: Path) -> Images:
+    """The images of the binary version, which is bytes alone; its members are read where they are."""
+    with tarfile.open(fileobj=io.BytesIO(_checked(path, CHECKSUM, "md5"))) as archive:
+        return _images(*_records(archive, TRAIN), *_records(archive, TEST))
+
+
+def _records(archive: tarfile.TarFile, names: Sequence[str]) -> tuple[Array, Array]:
+    files = [archive.extractfile(f"cifar-10-batches-bin/{name}.bin") for name in names]
+    rows = np.frombuffer(b"".join(file.read() for file in files if file), np.uint8).reshape(-1, RECORD)
+    return rows[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), rows[:, 0].astype(np.int64)
 
 
 def _checked(path: Path, wanted: str, kind: str) -> bytes:

@@ -108,7 +108,7 @@ class Trial:
                 raise TypeError(f"{name} must be an iterable of batches, got {type(loader).__name__}")
             if _length(loader) == 0:
                 raise ValueError(
-                    f"{name} is empty: it has no batch (a data set smaller than one, with drop_last=True?)"
+                    f"{name} is empty: give one with a batch (a data set below one, with drop_last=True?)"
                 )
         if not isinstance(accumulate, int) or accumulate < 1:
             raise ValueError(f"accumulate must be a whole number of batches >= 1, got {accumulate!r}")
@@ -482,9 +482,11 @@ def _precision(amp: Amp, device: torch.device) -> tuple[torch.dtype | None, torc
     if amp is True:
         amp = "fp16" if device.type == "cuda" else "bf16"
     names: dict[Any, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = names.get(amp, amp)
+    dtype = names.get(amp) if isinstance(amp, str) else amp
     if not isinstance(dtype, torch.dtype) or dtype not in names.values():
-        raise ValueError(f"amp must be 'bf16', 'fp16', their torch dtype, a GradScaler or None, got {amp!r}")
+        raise ValueError(
+            f"amp must be 'bf16', 'fp16', their torch dtype, a GradScaler or None, got {amp!r:.60}"
+        )
     return dtype, torch.amp.GradScaler(device.type) if dtype == torch.float16 else None
 
 
