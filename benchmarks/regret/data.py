@@ -212,7 +212,7 @@ def digit_pixels() -> Data:
 
 @cache
 def table(name: str) -> Data:
-    """A table of scikit-learn: "breast_cancer", "wine", "iris" (classes) or "diabetes" (a standardised number)."""
+    """A table of scikit-learn: breast_cancer, iris, wine (classes) or diabetes (a standardised number)."""
     loaded = _load(name)
     inputs = torch.from_numpy(loaded.data.astype(np.float32))
     if name != "diabetes":

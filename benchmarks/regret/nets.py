@@ -33,9 +33,10 @@ def plain_cnn(widths: Sequence[int], side: int, channels: int = 1) -> nn.Sequent
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * side * side, 10))
 
 
-def normed_cnn(
-    channels: int, width: int, norm: Callable[[int], nn.Module] = partial(nn.GroupNorm, 4)
-) -> nn.Sequential:
+group_norm = partial(nn.GroupNorm, 4)
+
+
+def normed_cnn(channels: int, width: int, norm: Callable[[int], nn.Module] = group_norm) -> nn.Sequential:
     """Three convolutions with a normalisation each, a global mean and ten classes."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise([channels, width, 2 * width, 4 * width]):

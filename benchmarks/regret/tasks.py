@@ -291,7 +291,8 @@ TASKS: tuple[Task, ...] = (
          partial(data.image_classes, "mnist", range(5, 10), 1000), partial(_tuned_on, "mnist"),
          "classes", "momentum", 32, 300, 9),
     Task("fashion-finetune-adam", "dev", "Fashion-MNIST 5 to 9, 1k, plain CNN trained on 0 to 4",
-         partial(data.image_classes, "fashion_mnist", range(5, 10), 1000), partial(_tuned_on, "fashion_mnist"),
+         partial(data.image_classes, "fashion_mnist", range(5, 10), 1000),
+         partial(_tuned_on, "fashion_mnist"),
          "classes", "adam", 32, 300, 9),
     # wrong labels
     Task("fashion-noisy-rmsprop", "dev", "Fashion-MNIST 5k, 30 % of labels random, MLP 128-128",
