@@ -25,7 +25,7 @@ from onecycle._errors import Inconclusive
 
 if TYPE_CHECKING:
     from onecycle._curve import Curve
-    from onecycle._find import Pilot
+    from onecycle._pilots import Pilot
     from onecycle._policies import Policy
     from onecycle._recipe import Recipe
     from onecycle._search import State
