@@ -211,4 +211,4 @@ def test_pilots_decide_where_the_loss_still_falls_at_the_end_of_the_sweep() -> N
         found.curve.suggest()
     assert found.suggestion.rule == "pilots"
     assert found.pilots[0].max_lr == pytest.approx(10**0.25)
-    assert 0.3 < found.suggestion.max_lr < 10
+    assert 0.3 < found.suggestion.max_lr < 200  # where the quadratic diverges

@@ -14,7 +14,8 @@ from onecycle._schedules import Array
 SHORTEST = 40  # updates under which a pilot tells nothing
 FIRST = 25  # likewise of a first one, which shows where to look
 STEP = 10**0.5  # pilots half a decade apart cannot tell more
-RUNGS = (5, 4)  # rates that are tried at most, of the first length and of the second
+RUNGS = (5, 8)  # rates that are tried at most, of the first length and of the second
+USUAL = 4  # of the second, which mostly do
 LONGEST = 1 / 8  # of the training
 SHARE = 0.6  # of the updates that goes to the second length
 TIE = 0.03  # losses nearer than this share of what was gained are as good
@@ -25,8 +26,9 @@ POWER = (
 )
 FARTHEST = 10**0.75  # that the rate is moved for the length
 ONE_LENGTH = 10**-0.25  # likewise where pilots of one length cannot tell
-TRUST = 0.75  # weight of the pilots against the range test, less where they are short:
+TRUST = 0.6  # weight of the pilots against the range test, less where they are short:
 ENOUGH = 1 / 12  # of the training
+REFUTED = 10**0.5  # from so far off on, the range test has no more to say
 
 Run = Callable[[Sequence[float], int], Sequence[float]]
 
@@ -65,16 +67,19 @@ class Settled:
     reason: str
 
 
-def plan(updates: int, total_steps: int, least: int = 3) -> Plan | None:
-    """What pilots `updates` allow for; None where not even `least` of one length."""
-    second = max(min(int(SHARE * updates / RUNGS[1]), int(LONGEST * total_steps)), SHORTEST)
+def plan(updates: int, total_steps: int, least: int = 3, spare: int = 0) -> Plan | None:
+    """What pilots `updates` allow for; None where not even `least` of one length.
+
+    `spare` updates may be spent besides where the best rate is far off, or a plateau wide.
+    """
+    second = max(min(int(SHARE * updates / USUAL), int(LONGEST * total_steps)), SHORTEST)
     first = max(second // 3, FIRST)
-    seconds = min(RUNGS[1], (updates - 3 * first) // second)
-    firsts = min(RUNGS[0], (updates - seconds * second) // first)
-    if seconds >= 3 and firsts >= 3 and 2 * first <= 1.5 * second:
+    if updates >= 3 * (first + second):
+        firsts = min(RUNGS[0], (updates - 3 * second) // first)
+        seconds = min(RUNGS[1], (updates + spare - firsts * first) // second)
         return Plan((first, second), (firsts, seconds))
-    one = max(min(updates // RUNGS[1], int(LONGEST * total_steps)), SHORTEST)
-    return Plan((one,), (min(sum(RUNGS), updates // one),)) if updates >= least * one else None
+    one = max(min(updates // USUAL, int(LONGEST * total_steps)), SHORTEST)
+    return Plan((one,), (min(RUNGS[1], (updates + spare) // one),)) if updates >= least * one else None
 
 
 def settle(run: Run, rate: float, how: Plan, total_steps: int, start: float) -> Settled:
@@ -131,11 +136,12 @@ def settle(run: Run, rate: float, how: Plan, total_steps: int, start: float) -> 
     else:
         value *= ONE_LENGTH
         said += ": a little below that for the length"
-    return Settled(rate ** (1 - trust) * value**trust, tried, diverged, said)
+    read = min(max(rate, value / REFUTED), value * REFUTED)
+    return Settled(read ** (1 - trust) * value**trust, tried, diverged, said)
 
 
 def climb(run: Run, rate: float, steps: int, most: int, start: float) -> dict[float, float]:
-    """Final losses by rate: half a decade to both sides, and on while an end is best, or all tie."""
+    """Final losses by rate: half a decade to both sides, and on while an end is best or the upper one ties."""
     seen: dict[float, float] = {}
 
     def try_(*powers: int) -> None:
@@ -147,11 +153,9 @@ def climb(run: Run, rate: float, steps: int, most: int, start: float) -> dict[fl
     try_(*(0, 1, -1)[:most])
     while len(seen) < most:
         ties = _ties(seen, start)
-        low, high = min(seen), max(seen)
-        alone = ties == [low] or (bool(_plateau(seen, start)) and low in ties and high not in ties)
-        if not ties or alone:
+        if ties in ([], [min(seen)]):
             try_(min(tried) - 1)
-        elif high in ties:
+        elif max(seen) in ties:
             try_(max(tried) + 1)
         else:
             break

@@ -183,7 +183,15 @@ class Search:
     @property
     def pilots(self) -> Plan | None:
         """Those for the rate, None where the budget does not allow for any."""
-        return plan(int(RATE * self.budget * self.facts.total_steps), self.facts.total_steps, least=2)
+        total = self.facts.total_steps
+        updates = int(self.budget * total)
+        rate = int(RATE * updates)
+        return plan(rate, total, least=2, spare=max(updates - rate - self._swept, 0))
+
+    @property
+    def _swept(self) -> int:
+        """Updates of the range test."""
+        return max(min(SWEEP, int(self.budget * self.facts.total_steps)), 10)
 
     @property
     def share(self) -> float:
@@ -281,8 +289,7 @@ class Search:
         With it come the ends of the interval for the whole training, as factors to its rate.
         """
         facts = self.facts
-        steps = max(min(SWEEP, int(self.budget * facts.total_steps)), 10)
-        job = Job("rate", "sweep", self.seed, steps, None, facts.weight_decay)
+        job = Job("rate", "sweep", self.seed, self._swept, None, facts.weight_decay)
         (result,) = self.do([job])
         if result.error is not None:
             raise ValueError(f"task {self.task.name} failed in a range test: {result.error}")
