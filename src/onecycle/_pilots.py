@@ -141,7 +141,7 @@ def settle(run: Run, rate: float, how: Plan, total_steps: int, start: float) -> 
 
 
 def climb(run: Run, rate: float, steps: int, most: int, start: float) -> dict[float, float]:
-    """Final losses by rate: half a decade to both sides, and on while an end is best or the upper one ties."""
+    """Final losses by rate: half a decade to both sides, and on while an end is best, or the upper ties."""
     seen: dict[float, float] = {}
 
     def try_(*powers: int) -> None:
