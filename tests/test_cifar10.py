@@ -152,6 +152,13 @@ def test_the_compressed_copy_is_read_and_kept_in_the_cache(nowhere: Path, tmp_pa
         f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {COPY}/{file.name}" for file in folder.iterdir()
     ]
     (nowhere / "SHA256SUMS").write_text("\n".join([*sums, f"{'0' * 64}  text/tinyshakespeare.txt"]))
+    second_part = [(folder / f"train_{number}.medxz") for number in (4, 5)]
+    for file in second_part:  # it may come in parts, the one later than the other
+        file.rename(tmp_path / file.name)
+    with pytest.raises(FileNotFoundError, match=r"train_4\.medxz does not exist"):
+        _cifar10_data.load()
+    for file in second_part:
+        (tmp_path / file.name).rename(file)
     assert same(_cifar10_data.load(), made)
     (kept,) = (tmp_path / "cache/onecycle").iterdir()
     assert kept.name.startswith("cifar10-")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.headline import accounting, experiments
-from benchmarks.headline.runs import RESULTS
+from benchmarks.headline.runs import BUDGET, HELD_OUT, RESULTS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,25 +25,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=about)
         command.add_argument("--seeds", type=int, default=3, help="runs of each kind (default: 3)")
         command.add_argument("--shorten", type=float, default=1.0, help="divide every length by this")
+        if name in experiments.SMALL:
+            command.add_argument("--small", action="store_true", help="the form for a CPU")
         _smaller(command)
     command = commands.add_parser("range", help="range tests of ResNet-56, read beside Smith's")
     command.add_argument("--steps", type=int, default=5000, help="of the linear one (default: 5000)")
+    command.add_argument("--batch-size", type=int, default=1000)
+    command.add_argument("--evaluations", type=int, default=50, help="looks at the test set (default: 50)")
     command.add_argument("--net", default="resnet56", help="a net of onecycle.tasks.cifar10")
     _smaller(command)
     command = commands.add_parser("order", help="the comparison for a CPU: 1cycle against its rivals")
     command.add_argument("--seeds", type=int, default=3, help="runs of each kind (default: 3)")
-    command.add_argument("--threads", type=int, default=2, help="of torch (default: 2)")
     command = commands.add_parser("speed", help="images per second against a plain PyTorch loop")
     command.add_argument("--net", default="resnet20", help="a net of onecycle.tasks.cifar10")
     command.add_argument("--batch-size", type=int, default=128)
     command.add_argument("--steps", type=int, default=20, help="timed at once (default: 20)")
-    command.add_argument("--workers", type=int, default=0, help="processes of the plain loop's loader")
-    command.add_argument("--threads", type=int, default=1, help="of torch on a CPU (default: 1)")
+    command.add_argument(
+        "--workers", type=int, nargs="+", default=[0], help="processes of the plain loop's loader, to try"
+    )
     command.add_argument("--compile", nargs="*", default=[], metavar="MODE", help="modes to time, too")
+    command = commands.add_parser("peak", help="the quick net's published peak, found")
+    command.add_argument("--budget", type=float, default=BUDGET, help=f"of its run (default: {BUDGET})")
+    command.add_argument("--held-out", type=int, default=HELD_OUT, help="images that pilots are judged by")
+    command.add_argument("--shorten", type=float, default=1.0, help="divide the length by this")
+    _smaller(command)
+    command = commands.add_parser("gpu", help="all that is owed, the most important first, in the time given")
+    command.add_argument("--minutes", type=float, default=12.0, help="for all of it (default: 12)")
+    command.add_argument("--seeds", type=int, default=3, help="runs of each kind (default: 3)")
+    command.add_argument("--shorten", type=float, default=1.0, help="divide every length by this")
+    _smaller(command)
     commands.add_parser("accounting", help="what the article's printed accuracies are")
     commands.add_parser("reading", help="what is read off Smith's range tests, and ours where done")
     commands.add_parser("figures", help="draw what is there")
     for command in set(commands.choices.values()):
+        command.add_argument("--threads", type=int, help="of torch (default: as torch has it)")
         command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
         command.add_argument("--quiet", action="store_true", help="show no progress")
     try:
@@ -67,40 +82,60 @@ def _smaller(command: argparse.ArgumentParser) -> None:
 def _do(asked: argparse.Namespace) -> str:
     import torch
 
+    if asked.threads is not None:
+        torch.set_num_threads(asked.threads)
     if asked.command in experiments.EXPERIMENTS:
         return experiments.record(
             asked.command,
             asked.seeds,
+            small=getattr(asked, "small", False),
             shorten=asked.shorten,
-            images=asked.images,
-            options=_options(asked.option),
+            options=_options(asked),
             results=asked.results,
             progress=not asked.quiet,
         )
     if asked.command == "range":
         return experiments.range_tests(
             steps=asked.steps,
+            batch_size=asked.batch_size,
+            evaluations=asked.evaluations,
             net=asked.net,
-            images=asked.images,
-            options=_options(asked.option),
+            options=_options(asked),
             results=asked.results,
             progress=not asked.quiet,
         )
     if asked.command == "order":
         from benchmarks.headline.order import order
 
-        torch.set_num_threads(asked.threads)
         return order(asked.seeds, folder=asked.results, progress=not asked.quiet)
     if asked.command == "speed":
         from benchmarks.headline.speed import speed
 
-        torch.set_num_threads(asked.threads)
         return speed(
             asked.net,
             batch_size=asked.batch_size,
             steps=asked.steps,
             workers=asked.workers,
             compiled=tuple(asked.compile),
+            results=asked.results,
+        )
+    if asked.command == "gpu":
+        from benchmarks.headline.gpu import gpu
+
+        return gpu(
+            asked.minutes,
+            asked.seeds,
+            shorten=asked.shorten,
+            options=_options(asked),
+            results=asked.results,
+            progress=not asked.quiet,
+        )
+    if asked.command == "peak":
+        return experiments.record_peak(
+            budget=asked.budget,
+            held_out=asked.held_out,
+            shorten=asked.shorten,
+            options=_options(asked),
             results=asked.results,
         )
     if asked.command == "accounting":
@@ -112,9 +147,9 @@ def _do(asked: argparse.Namespace) -> str:
     return "\n".join(map(str, draw(asked.results)))
 
 
-def _options(given: Sequence[str]) -> dict[str, Any]:
-    options = {}
-    for each in given:
+def _options(asked: argparse.Namespace) -> dict[str, Any]:
+    options = {} if asked.images is None else {"images": asked.images}
+    for each in asked.option:
         name, _, value = each.partition("=")
         try:
             options[name] = json.loads(value)

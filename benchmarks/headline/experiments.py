@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import onecycle as oc
 from benchmarks.headline import accounting
-from benchmarks.headline.runs import FOUND, RESULTS, Results, Row, Run, table
+from benchmarks.headline.runs import BUDGET, FOUND, HELD_OUT, RESULTS, Results, Row, Run, find, table
 from benchmarks.regret.data import folder
 
 TWO_HALVES = 95  # epochs of the article: 41 up, 41 down, 13 to a tenth of where it began
@@ -140,12 +141,32 @@ EXPERIMENTS: dict[str, tuple[Experiment, str]] = {
 }
 
 
+def _few_images(run: Run) -> Run:
+    return replace(run, epochs=5, batch_size=64, options={**run.options, "images": 6400})
+
+
+def _a_quarter(run: Run) -> Run:
+    """ResNet-8 with a quarter of each batch size: as many updates as ResNet-56 in 8 epochs."""
+    assert run.batch_size is not None
+    size = run.batch_size // 4
+    few = replace(run, label=f"batch {size}", net="resnet", batch_size=size, epochs=4, budget=0.6)
+    return replace(few, options={**run.options, "blocks": 1, "images": 6400})
+
+
+# What a CPU does in some minutes; the others have theirs in `order`.
+SMALL: dict[str, Callable[[Run], Run]] = {
+    "momentum": _few_images,
+    "decay": _few_images,
+    "batch": _a_quarter,
+}
+
+
 def record(
     name: str,
     seeds: int,
     *,
+    small: bool = False,
     shorten: float = 1.0,
-    images: int | None = None,
     options: dict[str, Any] | None = None,
     results: Path = RESULTS,
     progress: bool = True,
@@ -155,25 +176,26 @@ def record(
     Args:
         name: a key of `EXPERIMENTS`.
         seeds: of each run, from 0.
+        small: in the form for a CPU, a key of `SMALL`, which is kept in a file of its own and looks at the
+            test set at the end alone.
         shorten: divides every length.
-        images: train on the first so many; None: on all.
         options: of the task, for every run.
         results: the folder of the file.
         progress: show the runs while they go on.
     """
     experiment, _ = EXPERIMENTS[name]
-    kept = Results(name, results)
+    kept = Results(f"{name}-small" if small else name, results)
     for seed in range(seeds):
         for run in experiment(seed):
-            kept.do(_smaller(run, shorten, images, options or {}), progress=progress)
+            form = SMALL[name](run) if small else run
+            kept.do(as_planned(form, shorten, options or {}), progress=progress, every_epoch=not small)
     if name == "article":
         return f"{table(kept.rows)}\n\n{as_printed(kept.rows)}"
     return table(kept.rows)
 
 
-def _smaller(run: Run, shorten: float, images: int | None, options: dict[str, Any]) -> Run:
-    if images is not None:
-        options = {"images": images, **options}
+def as_planned(run: Run, shorten: float, options: dict[str, Any]) -> Run:
+    """`run` with its length divided by `shorten`, and with more options of the task."""
     steps = None if run.steps is None else max(round(run.steps / shorten), 1)
     return replace(run, epochs=run.epochs / shorten, steps=steps, options={**run.options, **options})
 
@@ -202,22 +224,28 @@ def smith(name: str) -> Path:
 def range_tests(
     *,
     steps: int = 5000,
+    batch_size: int = 1000,
+    evaluations: int = 50,
     net: str = "resnet56",
-    images: int | None = None,
     options: dict[str, Any] | None = None,
     results: Path = RESULTS,
     progress: bool = True,
 ) -> str:
-    """Linear range test from 0 to 3 at batch 1000, and the usual one; what they say, beside Smith's logs."""
-    run = Run("range", net, 0, {}, batch_size=1000, options={"images": images, **(options or {})})
+    """Linear range test from 0 to 3 as Smith did it, and the usual one; what they say, beside his logs."""
+    run = Run("range", net, 0, {}, batch_size=batch_size, options=options or {})
     kept = Results("range", results)
     tests: dict[str, dict[str, Any]] = {
-        "linear": {"start": 0.0, "end": 3.0, "steps": steps, "sweep": "linear", "evaluations": 50},
-        "exponential": {"evaluations": 20},
+        f"linear, {steps} steps of batch {batch_size}": {
+            "start": 0.0,
+            "end": 3.0,
+            "steps": steps,
+            "sweep": "linear",
+        },
+        f"exponential, batch {batch_size}": {},
     }
     for name, settings in tests.items():
         if name not in kept.facts:
-            curve = oc.range_test(run.build(), progress=progress, **settings)
+            curve = oc.range_test(run.build(), progress=progress, evaluations=evaluations, **settings)
             kept.facts[name] = json.loads(curve.to_json())
             kept.save()
     return reading(results)
@@ -236,4 +264,62 @@ def reading(results: Path = RESULTS) -> str:
         except oc.Inconclusive as refusal:
             said = f"refused: {refusal.reason} | |"
         lines.append(f"| {name} | {len(curve)} | {said} |")
+    return "\n".join(lines)
+
+
+# The peak of a record -------------------------------------------------------------------------------
+
+PUBLISHED = 0.4  # of the quick net at batch 512, which its author found by hand
+
+
+def record_peak(
+    *,
+    budget: float = BUDGET,
+    held_out: int = HELD_OUT,
+    shorten: float = 1.0,
+    options: dict[str, Any] | None = None,
+    results: Path = RESULTS,
+) -> str:
+    """What `find_lr` says of the quick net in its author's setting, and what it costs.
+
+    The loss is a batch's mean: his is the sum, with the rate divided and the decay multiplied by the batch.
+    """
+    run = Run(
+        "quick net, peak",
+        "quick",
+        0,
+        {"kind": "one_cycle", "max_lr": FOUND},
+        epochs=24 / shorten,
+        options={"cutout": 8, **(options or {})},
+        budget=budget,
+    )
+    kept = Results("peak", results)
+    if kept.of(run) is None:
+        steps = run.length(run.build())
+        kept.rows.append({**asdict(run), "steps_of_run": steps, "found": find(run, steps, held_out)})
+        kept.save()
+    return peak_report(results)
+
+
+def peak_report(results: Path = RESULTS) -> str:
+    """A table of what was read off each range test and what its pilots made of it, beside 0.4."""
+    lines = [
+        "| net | way | peak | from | to | times 0.4 | updates | of the run | seconds |",
+        "|---" * 9 + "|",
+    ]
+    for row in Results("peak", results).rows:
+        found = row["found"]
+        said = [(found["rule"], found["max_lr"], found["low"], found["high"], found["cost"])]
+        if found["pilots"]:
+            curve = oc.Curve.from_json(json.dumps(found["curve"]))
+            with suppress(oc.Inconclusive):
+                read = curve.suggest()
+                said.insert(0, (read.rule, read.max_lr, read.low, read.high, len(curve)))
+        net = f"width {row['options'].get('width', 64)}, batch {row['batch_size'] or 512}"
+        for rule, peak, low, high, cost in said:
+            seconds = f"{found['seconds']:.0f}" if cost == found["cost"] else ""
+            lines.append(
+                f"| {net} | {rule} | {peak:.3g} | {low:.2g} | {high:.2g} | {peak / PUBLISHED:.2f} "
+                f"| {cost} | {cost / row['steps_of_run']:.3f} | {seconds} |"
+            )
     return "\n".join(lines)

@@ -13,8 +13,8 @@ import numpy as np
 
 import onecycle as oc
 from benchmarks.headline import accounting
-from benchmarks.headline.experiments import SMITH, smith
-from benchmarks.headline.runs import RESULTS, Results, spread
+from benchmarks.headline.experiments import PUBLISHED, SMALL, SMITH, smith
+from benchmarks.headline.runs import RESULTS, Results, Row, spread
 from benchmarks.regret.data import ROOT
 from onecycle._files import write_file
 
@@ -30,7 +30,7 @@ def draw(results: Path = RESULTS, images: Path = IMAGES) -> list[Path]:
     import matplotlib.pyplot as plt
 
     drawn = []
-    for name, function in (("smith", _over_smith), ("range", _range), ("order", _order)):
+    for name, function in FIGURES.items():
         figure = plt.figure(figsize=(10, 4), layout="constrained")
         if function(figure, results):
             data = io.BytesIO()
@@ -88,7 +88,7 @@ def _ours(ax: Any, experiments: tuple[str, ...], results: Path, in_epochs: bool 
 def _range(figure: Any, results: Path) -> bool:
     """Test loss over the rate in Smith's range tests, and ours where done, with what we read off each."""
     ax = figure.subplots()
-    curves = {name: oc.Curve.from_csv(smith(name)) for name in SMITH if "range" in name}
+    curves = {f"Smith's, {name}": oc.Curve.from_csv(smith(name)) for name in SMITH if "range" in name}
     facts = Results("range", results).facts
     curves |= {f"ours, {name}": oc.Curve.from_json(json.dumps(curve)) for name, curve in facts.items()}
     for name, curve in curves.items():
@@ -96,8 +96,10 @@ def _range(figure: Any, results: Path) -> bool:
         (line,) = ax.plot(curve.value[shown], curve.loss[shown], lw=1, label=name)
         with suppress(oc.Inconclusive):
             ax.axvline(curve.suggest().max_lr, color=line.get_color(), ls=":")
-    ax.set(xlabel="learning rate (dotted: the peak that we read off)", ylabel="loss", xscale="log")
-    ax.set_ylim(0, 2)
+    ax.set(xlabel="learning rate (dotted: the peak that we read off)", ylabel="loss")
+    ax.set(xscale="log", yscale="log")
+    ax.set_xlim(1e-3, None)
+    ax.set_ylim(0.02, 20)
     ax.legend(fontsize=7)
     return True
 
@@ -105,16 +107,57 @@ def _range(figure: Any, results: Path) -> bool:
 def _order(figure: Any, results: Path) -> bool:
     """Final test accuracy of each way to train, a dot a seed."""
     rows = [row for row in Results("order", results).rows if not row["label"].endswith("grid")]
-    if not rows:
-        return False
-    ax = figure.subplots()
-    labels = list(dict.fromkeys(row["label"] for row in rows))
-    values = {label: [100 * row["accuracy"] for row in rows if row["label"] == label] for label in labels}
-    for place, label in enumerate(sorted(labels, key=lambda label: spread(values[label])[0])):
-        colour = "tab:blue" if label.startswith("1cycle") else SMITHS
-        ax.plot(values[label], np.full(len(values[label]), place), "o", color=colour, ms=5)
-        ax.plot([spread(values[label])[0]], [place], "|", color=colour, ms=16)
-    ax.set_yticks(range(len(labels)), sorted(labels, key=lambda label: spread(values[label])[0]))
+    labels = sorted(dict.fromkeys(row["label"] for row in rows), key=lambda label: _mean(rows, label))
+    if rows:
+        _dots(figure.subplots(), rows, labels)
+    return bool(rows)
+
+
+def _small(figure: Any, results: Path) -> bool:
+    """The same of each small form that is done."""
+    done = {name: rows for name in SMALL if (rows := Results(f"{name}-small", results).rows)}
+    if done:
+        for ax, (name, rows) in zip(
+            figure.subplots(1, len(done), squeeze=False)[0], done.items(), strict=True
+        ):
+            _dots(ax, rows, list(dict.fromkeys(row["label"] for row in rows)))
+            ax.set_title(name, fontsize="medium")
+    return bool(done)
+
+
+def _dots(ax: Any, rows: list[Row], labels: list[str]) -> None:
+    for place, label in enumerate(labels):
+        values = [100 * row["accuracy"] for row in rows if row["label"] == label]
+        colour = "tab:blue" if "1cycle" in label else SMITHS
+        ax.plot(values, np.full(len(values), place), "o", color=colour, ms=5)
+        ax.plot([_mean(rows, label)], [place], "|", color=colour, ms=16)
+    ax.set_yticks(range(len(labels)), labels)
     ax.set_xlabel("test accuracy, % (bar: mean)")
     ax.grid(axis="x", alpha=0.3)
-    return True
+
+
+def _mean(rows: list[Row], label: str) -> float:
+    return spread([100 * row["accuracy"] for row in rows if row["label"] == label])[0]
+
+
+def _peak(figure: Any, results: Path) -> bool:
+    """Range tests of the quick net, the ends of pilots at their peaks, what was read off, and 0.4."""
+    rows = Results("peak", results).rows
+    if rows:
+        ax = figure.subplots()
+        for row in rows:
+            found, curve = row["found"], oc.Curve.from_json(json.dumps(row["found"]["curve"]))
+            label = f"width {row['options'].get('width', 64)}: {found['max_lr']:.2g} by {found['rule']}"
+            (line,) = ax.plot(curve.value, curve.loss, lw=1, label=label)
+            ax.axvline(found["max_lr"], color=line.get_color(), ls=":")
+            ax.plot(
+                [p[0] for p in found["pilots"]], [p[2] for p in found["pilots"]], "o", color=line.get_color()
+            )
+        ax.axvline(PUBLISHED, color="black", lw=1, label="published: 0.4")
+        ax.set(xlabel="learning rate (dots: pilots, at their peaks)", ylabel="loss", xscale="log")
+        ax.set_ylim(1, 3)
+        ax.legend(fontsize=7)
+    return bool(rows)
+
+
+FIGURES = {"smith": _over_smith, "range": _range, "order": _order, "small": _small, "peak": _peak}

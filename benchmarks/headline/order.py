@@ -6,20 +6,19 @@ to choose rates by, and the 10,000 of the test set for what is reported.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import onecycle as oc
-from benchmarks.headline.runs import HELD_OUT, RESULTS, Results, Row, Run, peak, spread
-from onecycle._find import search
+from benchmarks.headline.runs import FOUND, HELD_OUT, RESULTS, Results, Row, Run, find, peak, spread
 
 GRID = (0.03, 0.1, 0.3)  # of the tuned rates; gone beyond by a factor of 3 where an end is best
+TUNED = ("constant", "step", "cosine")  # kinds of schedule
 PEERS = ("valley", "torch-lr-finder", "lightning", "ignite")  # what each tool suggests if not asked otherwise
 SAME = 1.1  # rates closer than this factor are tried once
 
@@ -48,6 +47,7 @@ class Setting:
             epochs=self.epochs,
             batch_size=self.batch_size,
             weight_decay=self.weight_decay,
+            budget=self.budget,
             options={"blocks": self.blocks, "images": self.images, **self.options},
         )
 
@@ -59,8 +59,11 @@ def order(
     progress: bool = True,
 ) -> str:
     """Find, tune, train; the table. Goes on where an earlier call was interrupted."""
-    setting = setting or Setting(options={"amp": "bf16"} if _has_bf16() else {})
+    setting = setting or Setting()
     results = Results("order", folder)
+    wanted = json.loads(json.dumps(asdict(setting)))
+    if results.facts.setdefault("setting", wanted) != wanted:
+        raise ValueError(f"{results.path} holds runs of another setting: move it away")
     results.facts["seconds_before"] = results.facts.get("seconds", 0.0)
     begin = time.perf_counter()
 
@@ -73,7 +76,7 @@ def order(
     found = _find(setting, results)
     for seed in range(seeds):
         do(setting.run("1cycle, found", seed, kind="one_cycle", max_lr=found["max_lr"]))
-    for kind in ("constant", "step"):
+    for kind in TUNED:
         best = _tuned(kind, setting, do, results)
         for seed in range(1, seeds):
             do(setting.run(f"{kind}, tuned", seed, kind=kind, lr=best))
@@ -103,7 +106,7 @@ def report(folder: Path = RESULTS) -> str:
     searched = sum(row["label"].endswith("grid") for row in results.rows)
     lines += [
         "",
-        f"Finding our rate took {cost:.2f} of a run; tuning the constant and the step one took {searched}.",
+        f"Finding our rate took {cost:.2f} of a run; tuning the rates of {', '.join(TUNED)} took {searched}.",
         f"All of it took {results.facts['seconds'] / 60:.1f} minutes.",
     ]
     return "\n".join(lines)
@@ -115,19 +118,8 @@ def _accuracies(rows: Sequence[Row], label: str) -> list[float]:
 
 def _find(setting: Setting, results: Results) -> Row:
     if "found" not in results.facts:
-        run = setting.run("1cycle, found", 0, kind="one_cycle", max_lr="found")
-        trial = run.build(holdout=setting.held_out)
-        begin = time.perf_counter()
-        found = search(trial, total_steps=run.length(trial), budget=setting.budget, seed=0, progress=False)
-        results.facts["found"] = {
-            "max_lr": found.suggestion.max_lr,
-            "rule": found.suggestion.rule,
-            "reason": found.suggestion.reason,
-            "cost": found.cost,
-            "seconds": time.perf_counter() - begin,
-            "curve": found.curve.to_json(),
-            "pilots": [[p.max_lr, p.steps, p.loss] for p in found.pilots],
-        }
+        run = setting.run("1cycle, found", 0, kind="one_cycle", max_lr=FOUND)
+        results.facts["found"] = find(run, run.length(run.build()), setting.held_out)
         results.save()
     return results.facts["found"]  # type: ignore[no-any-return]
 
@@ -153,7 +145,7 @@ def _tuned(kind: str, setting: Setting, do: Any, results: Results) -> float:
 
 def _peers(found: Row) -> list[tuple[float, list[str]]]:
     """Rates that the other tools' rules read off our sweep, with the names of the rules that agree."""
-    curve = oc.Curve.from_json(found["curve"])
+    curve = oc.Curve.from_json(json.dumps(found["curve"]))
     rates: list[tuple[float, list[str]]] = []
     for rule in PEERS:
         try:
@@ -167,8 +159,3 @@ def _peers(found: Row) -> list[tuple[float, list[str]]]:
         else:
             rates.append((value, [rule]))
     return rates
-
-
-def _has_bf16() -> bool:
-    """Whether this CPU multiplies in bfloat16 itself, where it pays."""
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())

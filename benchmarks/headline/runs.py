@@ -39,6 +39,7 @@ class Run:
         epochs: length; `steps` in its place where that is given.
         schedule: `kind`, a key of `SCHEDULES`, and its values; a `max_lr` of "found" is found first.
         options: of the task.
+        budget: share of the length that may go into finding the rate.
     """
 
     label: str
@@ -50,6 +51,7 @@ class Run:
     batch_size: int | None = None
     weight_decay: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    budget: float = BUDGET
 
     def build(self, **options: Any) -> Trial:
         """Its trial, seeded."""
@@ -176,11 +178,11 @@ def _compile(trial: Trial) -> float:
     return time.perf_counter() - begin
 
 
-def find(run: Run, steps: int) -> Row:
+def find(run: Run, steps: int, held_out: int | None = None) -> Row:
     """Peak rate for `run` by `find_lr` on the training set alone, its last images held out."""
-    trial = run.build(holdout=HELD_OUT)
+    trial = run.build(holdout=HELD_OUT if held_out is None else held_out)
     begin = time.perf_counter()
-    found = search(trial, total_steps=steps, budget=BUDGET, seed=run.seed, progress=False)
+    found = search(trial, total_steps=steps, budget=run.budget, seed=run.seed, progress=False)
     return {
         "max_lr": found.suggestion.max_lr,
         "low": found.suggestion.low,
@@ -190,6 +192,7 @@ def find(run: Run, steps: int) -> Row:
         "cost": found.cost,
         "seconds": time.perf_counter() - begin,
         "curve": json.loads(found.curve.to_json()),
+        "pilots": [[pilot.max_lr, pilot.steps, pilot.loss] for pilot in found.pilots],
     }
 
 
@@ -198,9 +201,7 @@ def accuracy_held_out(trial: Trial, count: int = HELD_OUT) -> float:
     images = cifar10.load()
     tested = trial._val_loader  # a trial has one validation set, and here the test set is watched too
     device = next(trial._model.parameters()).device
-    trial._val_loader = cifar10.Batches(
-        images.train[-count:], images.train_labels[-count:], cifar10.EVALUATED, device=device
-    )
+    trial._val_loader = cifar10.evaluated(images.train[-count:], images.train_labels[-count:], device)
     try:
         trial.evaluate()
     finally:
@@ -273,6 +274,10 @@ class Results:
             self.rows.append(row)
             self.save()
         return row
+
+    def restart(self, **facts: Any) -> None:
+        """Forget all that is there, and who made it."""
+        self._document.update(made_with=[], facts=facts, rows=[])
 
     def save(self) -> None:
         """Write it all, a row to a line."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch import nn
 
 import onecycle as oc
 from benchmarks.headline import __main__ as command
-from benchmarks.headline import accounting, experiments, figures, order, runs, speed
+from benchmarks.headline import accounting, experiments, figures, gpu, order, runs, speed
 from benchmarks.headline.accounting import Epoch, Percent
 from benchmarks.headline.runs import Results, Run
 from benchmarks.regret import data
@@ -214,11 +216,14 @@ def test_an_experiment_that_finds_its_rate_runs_at_small_scale(
 
 def test_range_tests_are_kept_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiments, "SMITH", {})
-    text = experiments.range_tests(steps=20, net="quick", images=40, results=tmp_path, progress=False)
-    assert "| ours, linear | 20 |" in text
-    assert "| ours, exponential | " in text
+    text = experiments.range_tests(steps=20, net="quick", batch_size=20, results=tmp_path, progress=False)
+    assert "| ours, linear, 20 steps of batch 20 | 20 |" in text
+    assert "| ours, exponential, batch 20 | " in text
     before = (tmp_path / "range.json").read_text()
-    assert experiments.range_tests(steps=20, net="quick", images=40, results=tmp_path, progress=False) == text
+    assert (
+        experiments.range_tests(steps=20, net="quick", batch_size=20, results=tmp_path, progress=False)
+        == text
+    )
     assert (tmp_path / "range.json").read_text() == before
 
 
@@ -229,11 +234,12 @@ def small_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     value = np.geomspace(1e-7, 10, 100)
     curve = oc.Curve(value, 2.3 - 1.5 / (1 + 1e-2 / value) + value**2)
 
-    def made_up(trial: Any, **_: Any) -> Finding:
+    def made_up(trial: Any, *, budget: float, **_: Any) -> Finding:
+        assert budget == 0.6
         assert (len(trial._loader.pixels), len(trial._val_loader.pixels)) == (80, 40)
         return Finding(curve.suggest(), curve, (), 5)
 
-    monkeypatch.setattr(order, "search", made_up)
+    monkeypatch.setattr(runs, "search", made_up)
 
     def run(seeds: int) -> str:
         setting = order.Setting(images=80, batch_size=20, epochs=2, held_out=40, grid=(0.03, 0.1))
@@ -248,9 +254,12 @@ def test_the_order_is_found_tuned_trained_and_goes_on(
     text = small_order(2)
     results = Results("order", tmp_path)
     labels = {row["label"] for row in results.rows}
-    assert {"1cycle, found", "constant, tuned", "constant, grid", "step, tuned", "step, grid"} <= labels
-    assert any(label.startswith("cosine, ") for label in labels)
-    for kind in ("constant", "step"):
+    assert {
+        "1cycle, found",
+        *(f"{kind}, {way}" for kind in order.TUNED for way in ("tuned", "grid")),
+    } <= labels
+    assert any(label.startswith("cosine, valley") for label in labels)
+    for kind in order.TUNED:
         grid = {
             row["schedule"]["lr"]: row["held_out"] for row in results.rows if row["label"] == f"{kind}, grid"
         }
@@ -283,23 +292,59 @@ class _Figure:
 # Speed ----------------------------------------------------------------------------------------------
 
 
-def test_both_loops_are_timed_on_the_same_net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain loop's images without torchvision."""
     loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(torch.rand(40, 3, 32, 32), half(40, 3)[1]), 20
     )
     monkeypatch.setattr(speed, "plain_loader", lambda *_: loader)
-    text = speed.speed("quick", batch_size=20, steps=1, repeats=2, results=tmp_path)
-    names = ["plain PyTorch", "ours, single precision", "ours, bfloat16"]
+
+
+@pytest.mark.usefixtures("ready")
+def test_the_loops_are_timed_on_the_same_net(tmp_path: Path) -> None:
+    text = speed.speed(
+        "quick", batch_size=20, steps=1, repeats=2, workers=(0, 1), results=tmp_path, timed=speed.Here
+    )
+    names = ["plain PyTorch, 0 workers", "plain PyTorch, 1 workers"]
+    names += ["ours, single precision", "ours, bfloat16"]
     assert [line.split(" | ")[0].strip("| ") for line in text.splitlines()[2:]] == names
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows = Results(f"speed-quick-{device}", tmp_path).rows
-    assert all(len(row["images_per_second"]) == 2 for row in rows)
+    kept = Results(f"speed-quick-{device}", tmp_path)
+    assert all(len(row["images_per_second"]) == 2 for row in kept.rows)
+    ratios = [float(line.split(" | ")[3]) for line in text.splitlines()[2:]]
+    assert max(ratios[:2]) == 1.0  # the faster of the two plain ones is what ours is held against
+
+
+def test_a_loop_that_fails_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: Any) -> Any:
+        raise ModuleNotFoundError("no torchvision")
+
+    monkeypatch.setattr(speed, "plain_loader", missing)
+    text = speed.speed("quick", batch_size=20, steps=1, repeats=1, results=tmp_path, timed=speed.Here)
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:]] == [
+        "| ours, single precision",
+        "| ours, bfloat16",
+    ]
+    assert "plain PyTorch, 0 workers is left out: no torchvision" in capsys.readouterr().err
+
+
+def test_a_loop_is_timed_in_a_process_of_its_own() -> None:
+    loop = speed.Apart(partial(itertools.repeat, None))
+    assert 0 < loop.clock(3) < 10
+    assert loop.first > 0
+    loop.end()
+    assert loop._process.exitcode == 0
+    with pytest.raises(RuntimeError, match=r"^ZeroDivisionError: "):
+        speed.Apart(partial(divmod, 1, 0))
 
 
 def test_the_plain_loop_trains_as_ours_does() -> None:
     batches = list(cifar10.Batches(*half(40, 4), 20))
     one: Any = cifar10.quick(0, 20, amp=False, augment=False)
-    model: nn.Module = speed._plain_model(cifar10.quick, 20, {})
+    model: nn.Module = speed.plain_model("quick", 20, {})
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, nesterov=True)
     one._loader = one._stream._loader = batches
     one.set(lr=0.01, momentum=0.9)
@@ -309,6 +354,106 @@ def test_the_plain_loop_trains_as_ours_does() -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         assert float(one.step()) == pytest.approx(loss.item(), rel=1e-4)
+
+
+# On a GPU -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("ready")
+def test_all_that_is_owed_is_done_in_order_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(experiments, "SMITH", {})
+    monkeypatch.setattr(gpu, "SWEEP", 20)
+    monkeypatch.setattr(runs, "find", lambda _, steps: {"max_lr": 0.01, "cost": steps, "seconds": 0.1})
+    planned = [(name, run) for name, run in gpu.plan(1) if run is not None]
+    labels = [run.label for _, run in planned]
+    assert labels[:3] == [
+        "article, as it was, momentum 0.9",
+        "article, with crop and flip, momentum 0.9",
+        "recipe, 25 epochs",
+    ]
+    assert len(planned) == len(set(map(repr, planned)))
+    assert {name for name, _ in planned} == experiments.EXPERIMENTS.keys()
+    assert len(planned) == sum(len([*f(0)]) for f, _ in experiments.EXPERIMENTS.values())
+
+    def diverges(_: Run, **__: Any) -> Any:
+        raise RuntimeError("out of memory\nand more")
+
+    arguments: dict[str, Any] = {"shorten": 80_000, "results": tmp_path, "progress": False}
+    text = gpu.gpu(0.0, 1, timed=speed.Here, **arguments)
+    assert f"left out for want of time: {len(planned)} runs" in text
+    assert (tmp_path / "speed-resnet56-cpu.json").is_file() or torch.cuda.is_available()
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "perform", diverges)
+        text = gpu.gpu(10.0, 1, **arguments)
+    assert "article, as it was, momentum 0.9, seed 0 failed: out of memory" in capsys.readouterr().err
+    assert len(Results("range", tmp_path).facts) == 2
+    text = gpu.gpu(10.0, 1, **arguments)
+    assert "left out for want of time: 0 runs" in text
+    assert "failed" not in text
+    assert sum(len(Results(name, tmp_path).rows) for name in experiments.EXPERIMENTS) == len(planned)
+    before = (tmp_path / "recipe.json").read_text()
+    assert gpu.gpu(10.0, 1, **arguments) == text
+    assert (tmp_path / "recipe.json").read_text() == before
+
+
+def test_a_run_that_would_not_end_in_time_is_known() -> None:
+    row = {"net": "quick", "batch_size": 60, "seconds": 8.0, "seconds_of_compiling": 2.0, "steps_done": 100}
+    row |= {"epochs": 5, "steps": None}
+    found = {**row, "found": {"seconds": 10.0}}
+    assert gpu.expected(a_run(epochs=10.0), [row]) == pytest.approx(20.0)
+    assert gpu.expected(a_run(epochs=10.0), [found]) == pytest.approx(40.0)
+    assert gpu.expected(a_run(steps=50), [{**row, "steps": 100}]) == pytest.approx(5.0)
+    assert gpu.expected(a_run(steps=50), [row]) == 0.0
+    assert gpu.expected(a_run(net="resnet56"), [found]) == 0.0
+
+
+def test_the_mode_that_ends_first_is_used() -> None:
+    def row(loop: str, rate: float, first: float) -> dict[str, Any]:
+        return {"loop": loop, "images_per_second": [rate], "seconds_of_first_steps": first}
+
+    eager, graphs = row("ours, bfloat16", 5e4, 1.0), row("ours, bfloat16, torch.compile default", 1e5, 30.0)
+    assert gpu.fastest([row("plain PyTorch, 8 workers", 1e6, 0.0), eager, graphs]) == "default"
+    assert gpu.fastest([eager, {**graphs, "seconds_of_first_steps": 100.0}]) is None
+    assert gpu.fastest([]) is None
+
+
+# The small forms ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(experiments.SMALL))
+def test_small_forms_are_kept_apart(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "find", lambda _, steps: {"max_lr": 0.01, "cost": steps})
+    images = Images(*half(6600, 1), *half(40, 2))
+    monkeypatch.setattr(cifar10, "load", lambda: images)
+    arguments = [name, "--small", "--seeds", "1", "--shorten", "500", "--results", str(tmp_path), "--quiet"]
+    assert command.main(arguments) == 0
+    (file,) = tmp_path.iterdir()
+    assert file.name == f"{name}-small.json"
+    rows = Results(f"{name}-small", tmp_path).rows
+    assert len(rows) == len([*experiments.EXPERIMENTS[name][0](0)])
+    assert all(len(row["looks"]) == 1 and row["options"]["images"] == 6400 for row in rows)
+
+
+def test_the_peak_of_a_record_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["peak", "--results", str(tmp_path), "--shorten", "24", "--held-out", "40"]
+    arguments += ["--option", "width=2"]
+    assert command.main([*arguments, "--budget", "100"]) == 0
+    found = Results("peak", tmp_path).rows[0]["found"]
+    piloted = {**found, "max_lr": 0.2, "cost": 260, "rule": "pilots", "pilots": [[0.1, 40, 2.0]]}
+    monkeypatch.setattr(experiments, "find", lambda *_: piloted)
+    for _ in range(2):
+        assert command.main([*arguments, "--budget", "260"]) == 0
+    read, again, tried = capsys.readouterr().out.splitlines()[-3:]
+    assert read.startswith("| width 2, batch 512 | onecycle | ")
+    assert read.rpartition(" | ")[0] == again.rpartition(" |  |")[0]  # the same sweep
+    assert tried.startswith("| width 2, batch 512 | pilots | 0.2 | ")
+    assert "| 0.50 | 260 | 260.000 |" in tried
+    assert len(Results("peak", tmp_path).rows) == 2
+    assert figures._peak(_Figure(), tmp_path)
 
 
 # Figures --------------------------------------------------------------------------------------------
