@@ -29,12 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.add_parser("noise", help="compare noise scales with those from full gradients")
     command.add_argument("--tasks", nargs="+", default=list(noise.TASKS), metavar="NAME", help="some only")
     command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    command = commands.add_parser("scaling", help="find how the best rate moves with the batch size")
+    command.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="some only")
+    command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
     options = parser.parse_args(arguments)
     try:
         if options.command == "run":
             run(options.tasks, options.seeds, options.methods, options.results)
         elif options.command == "noise":
             print(noise.report(noise.record(options.tasks, options.results / "noise.json")))
+        elif options.command == "scaling":
+            from benchmarks.recipe import scaling
+
+            print(scaling.report(scaling.record(options.tasks, options.results / "scaling.json")))
         elif options.command == "spread":
             from benchmarks.recipe import spread
 

@@ -8,13 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.regret import find, oracle, others, peers, sweeps
+from benchmarks.regret import find, oracle, others, peers, pilots, sweeps
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.tasks import SPLITS, TASKS, Task, select
 from onecycle._suggest import USES
 
 RATES = 18  # that the oracle tries for a task, as a rule
-SEEDS = {"sweeps": sweeps.SEEDS, "find": sweeps.SEEDS, "peers": 5, "others": 3}
+SEEDS = {"sweeps": sweeps.SEEDS, "find": sweeps.SEEDS, "pilots": pilots.SEEDS, "peers": 5, "others": 3}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "oracle": "train the tasks at a grid of rates",
         "sweeps": "record range tests of the tasks",
         "find": "record what find_lr suggests",
+        "pilots": "record short 1cycle runs of several lengths",
         "peers": "record what other tools suggest, as installed packages",
         "others": "train the tasks with optimizers and fixed rates that look for nothing",
     }.items():
@@ -64,8 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = "how the default rule's constants for SGD do on dev, with one task left out at a time"
     command = commands.add_parser("choose", help=text, description=text)
     command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    text = "how pilots are read with other constants, on what was recorded of dev"
+    command = commands.add_parser("settle", help=text, description=text)
+    command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
     options = parser.parse_args(arguments)
     try:
+        if options.command == "settle":
+            print(pilots.report(options.results))
+            return 0
         if options.command == "choose":
             from benchmarks.regret import choose
 
@@ -102,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sweeps.record(tasks, seeds=options.seeds, **how)
         elif options.command == "find":
             find.record(tasks, budget=options.budget, seeds=options.seeds, **how)
+        elif options.command == "pilots":
+            pilots.record(tasks, seeds=options.seeds, **how)
         elif options.command == "peers":
             peers.record(tasks, seeds=options.seeds, **how)
         else:

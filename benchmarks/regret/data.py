@@ -103,18 +103,20 @@ def _colour() -> tuple[Tensor, Tensor]:
 def grey_images(name: str, count: int, label_noise: float = 0.0) -> Data:
     """`count` images of "mnist" or "fashion_mnist"; a share of the training labels replaced at random."""
     x, y, x_val, y_val = _grey(name)
-    y = y[:count]
-    if label_noise:
-        rng = torch.Generator().manual_seed(0)
-        wrong = torch.rand(count, generator=rng) < label_noise
-        y = torch.where(wrong, torch.randint(10, (count,), generator=rng), y)
-    return Data((x[:count], y), (x_val, y_val))
+    return Data((x[:count], _noisy(y[:count], label_noise)), (x_val, y_val))
+
+
+def _noisy(labels: Tensor, share: float) -> Tensor:
+    """Ten classes, a share of them replaced at random."""
+    rng = torch.Generator().manual_seed(0)
+    wrong = torch.rand(len(labels), generator=rng) < share
+    return torch.where(wrong, torch.randint(10, (len(labels),), generator=rng), labels)
 
 
 @cache
-def grey_classes(name: str, classes: range, count: int) -> Data:
-    """At most `count` images of some of the ten classes, labels counted from 0."""
-    x, y, x_val, y_val = _grey(name)
+def image_classes(name: str, classes: range, count: int) -> Data:
+    """At most `count` images of some of the ten classes, labels counted from 0; "cifar10", too."""
+    (x, y), (x_val, y_val) = colour_images(8000) if name == "cifar10" else grey_images(name, 10_000)
     keep, keep_val = ((labels >= classes[0]) & (labels <= classes[-1]) for labels in (y, y_val))
     return Data(
         (x[keep][:count], y[keep][:count] - classes[0]),
@@ -140,10 +142,22 @@ def colour_images(count: int) -> Data:
 
 
 @cache
+def _half_size() -> Tensor:
+    """CIFAR-10 at half its size, in 0 to 1 [10,000, 3, 16, 16]."""
+    return functional.avg_pool2d(_colour()[0], 2)
+
+
+@cache
+def colour_pixels(count: int) -> Data:
+    """CIFAR-10 at half its size as rows of 768 numbers, which are their own targets."""
+    x = _half_size().flatten(1)
+    return Data((x[:count], x[:count]), (x[-1000:], x[-1000:]))
+
+
+@cache
 def colours_of_grey(count: int) -> Data:
     """CIFAR-10 at half its size: the colours [3, 16, 16] in 0 to 1 from their mean [1, 16, 16]."""
-    x, _ = _colour()
-    x = functional.avg_pool2d(x, 2)
+    x = _half_size()
     grey = (x.mean(1, keepdim=True) - 0.47) / 0.25
     return Data((grey[:count], x[:count]), (grey[-1000:], x[-1000:]))
 
@@ -178,13 +192,14 @@ def picture(name: str) -> Data:
 
 
 @cache
-def digits() -> Data:
-    """scikit-learn's handwritten digits as rows of 64 pixels."""
+def digits(label_noise: float = 0.0) -> Data:
+    """scikit-learn's handwritten digits as rows of 64 pixels; a share of training labels at random."""
     from sklearn.datasets import load_digits
 
     loaded = load_digits()
     inputs = torch.from_numpy(loaded.data.astype(np.float32)) / 8 - 1
-    return _split(inputs, torch.from_numpy(loaded.target.astype(np.int64)), 0.3)
+    (x, y), val = _split(inputs, torch.from_numpy(loaded.target.astype(np.int64)), 0.3)
+    return Data((x, _noisy(y, label_noise)), val)
 
 
 @cache
@@ -197,7 +212,7 @@ def digit_pixels() -> Data:
 
 @cache
 def table(name: str) -> Data:
-    """A table of scikit-learn: "breast_cancer", "wine" (classes) or "diabetes" (a standardised number)."""
+    """A table of scikit-learn: breast_cancer, iris, wine (classes) or diabetes (a standardised number)."""
     loaded = _load(name)
     inputs = torch.from_numpy(loaded.data.astype(np.float32))
     if name != "diabetes":

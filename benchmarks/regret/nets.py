@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -18,36 +19,45 @@ def mlp(*sizes: int, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequen
     return nn.Sequential(*layers[:-1])
 
 
-def plain_cnn(widths: Sequence[int], side: int) -> nn.Sequential:
-    """Convolutions that halve a grey image of `side` pixels, without normalisation; ten classes."""
+def relu_dropout() -> nn.Sequential:
+    """An activation that leaves out three of ten while it trains."""
+    return nn.Sequential(nn.ReLU(), nn.Dropout(0.3))
+
+
+def plain_cnn(widths: Sequence[int], side: int, channels: int = 1) -> nn.Sequential:
+    """Convolutions that halve an image of `side` pixels, without normalisation; ten classes."""
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise([1, *widths]):
+    for inputs, outputs in pairwise([channels, *widths]):
         layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()]
         side = (side + 1) // 2
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(widths[-1] * side * side, 10))
 
 
-def group_norm_cnn(channels: int, width: int) -> nn.Sequential:
-    """Three convolutions with GroupNorm, a global mean and ten classes."""
+group_norm = partial(nn.GroupNorm, 4)
+
+
+def normed_cnn(channels: int, width: int, norm: Callable[[int], nn.Module] = group_norm) -> nn.Sequential:
+    """Three convolutions with a normalisation each, a global mean and ten classes."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise([channels, width, 2 * width, 4 * width]):
         layers += [
             nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
-            nn.GroupNorm(4, outputs),
+            norm(outputs),
             nn.ReLU(),
         ]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10))
 
 
+def _convolution(inputs: int, outputs: int, stride: int, norm: bool) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=not norm)
+    return [convolution, nn.BatchNorm2d(outputs)] if norm else [convolution]
+
+
 class _Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: bool) -> None:
         super().__init__()
         self.path = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(),
-            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(outputs),
+            *_convolution(inputs, outputs, stride, norm), nn.ReLU(), *_convolution(outputs, outputs, 1, norm)
         )
         self.skip = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if stride > 1 else nn.Identity()
 
@@ -55,15 +65,14 @@ class _Block(nn.Module):
         return functional.relu(self.skip(x) + self.path(x))
 
 
-def residual_cnn(channels: int, width: int) -> nn.Sequential:
-    """A residual net with BatchNorm on images halved at its entry: three blocks, ten classes."""
+def residual_cnn(channels: int, width: int, norm: bool = True) -> nn.Sequential:
+    """A residual net, with BatchNorm or biases, on images halved at its entry: three blocks, ten classes."""
     return nn.Sequential(
-        nn.Conv2d(channels, width, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(width),
+        *_convolution(channels, width, 2, norm),
         nn.ReLU(),
-        _Block(width, width, 1),
-        _Block(width, 2 * width, 2),
-        _Block(2 * width, 4 * width, 2),
+        _Block(width, width, 1, norm),
+        _Block(width, 2 * width, 2, norm),
+        _Block(2 * width, 4 * width, 2, norm),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(4 * width, 10),
@@ -118,17 +127,17 @@ class Fourier(nn.Module):
         return out
 
 
-class CharLSTM(nn.Module):
-    """The next character by an LSTM of one layer."""
+class CharRecurrent(nn.Module):
+    """The next character by an LSTM or a GRU of one layer."""
 
-    def __init__(self, alphabet: int, width: int) -> None:
+    def __init__(self, alphabet: int, width: int, kind: type[nn.LSTM | nn.GRU] = nn.LSTM) -> None:
         super().__init__()
         self.embed = nn.Embedding(alphabet, width // 2)
-        self.lstm = nn.LSTM(width // 2, width, batch_first=True)
+        self.recurrent = kind(width // 2, width, batch_first=True)
         self.head = nn.Linear(width, alphabet)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.lstm(self.embed(x))[0])
+        out: Tensor = self.head(self.recurrent(self.embed(x))[0])
         return out
 
 
@@ -146,19 +155,29 @@ class _Attention(nn.Module):
         return out
 
 
-class _Layers(nn.Module):
-    """Transformer layers, normalised before each part."""
+class _AcrossTokens(nn.Module):
+    def __init__(self, tokens: int) -> None:
+        super().__init__()
+        self.net = _gelu(tokens, 4 * tokens)
 
-    def __init__(self, width: int, depth: int, causal: bool) -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net(x.transpose(1, 2)).transpose(1, 2)
+        return out
+
+
+def _gelu(width: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+
+class _Layers(nn.Module):
+    """Layers that mix the tokens, then each token's numbers, normalised before each part."""
+
+    def __init__(self, width: int, depth: int, mix: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.parts = nn.ModuleList()
         for _ in range(depth):
-            self.parts.append(nn.Sequential(nn.LayerNorm(width), _Attention(width, 4, causal)))
-            self.parts.append(
-                nn.Sequential(
-                    nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-                )
-            )
+            for part in (mix(), _gelu(width, 4 * width)):
+                self.parts.append(nn.Sequential(nn.LayerNorm(width), part))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,7 +194,7 @@ class CharTransformer(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(alphabet, width)
         self.place = nn.Parameter(0.02 * torch.randn(length, width))
-        self.layers = _Layers(width, depth, causal=True)
+        self.layers = _Layers(width, depth, partial(_Attention, width, 4, causal=True))
         self.head = nn.Linear(width, alphabet)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,13 +203,17 @@ class CharTransformer(nn.Module):
 
 
 class ViT(nn.Module):
-    """A small vision transformer; ten classes from the mean of its tokens."""
+    """A small vision transformer, or an MLP-mixer; ten classes from the mean of its tokens."""
 
-    def __init__(self, channels: int, side: int, patch: int, width: int, depth: int) -> None:
+    def __init__(
+        self, channels: int, side: int, patch: int, width: int, depth: int, mixer: bool = False
+    ) -> None:
         super().__init__()
+        tokens = (side // patch) ** 2
         self.embed = nn.Conv2d(channels, width, patch, patch)
-        self.place = nn.Parameter(0.02 * torch.randn((side // patch) ** 2, width))
-        self.layers = _Layers(width, depth, causal=False)
+        self.place = nn.Parameter(0.02 * torch.randn(tokens, width))
+        attention = partial(_Attention, width, 4, causal=False)
+        self.layers = _Layers(width, depth, partial(_AcrossTokens, tokens) if mixer else attention)
         self.head = nn.Linear(width, 10)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,34 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
+from onecycle._pilots import SHORTEST, Pilot, Run, Settled, plan, settle
 from onecycle._policies import _real, _whole, one_cycle
 from onecycle._range_test import range_test
-from onecycle._schedules import Array
 from onecycle._suggest import Suggestion, edge
 from onecycle._train import train
 from onecycle._trial import Trial, preserved, reseed
 
 Objective = Literal["train", "val"]
 SWEEP = 100  # steps of a full range test
-TRIED = (10**0.5, 1, 10**-0.5, 0.1)  # times the range test's suggestion
-BELOW_EDGE = (10**-0.5, 0.1, 10**-1.5, 0.01)  # times where the loss rises, if that is all the test shows
-SHORTEST = 40  # updates under which a pilot tells nothing
-# Short runs do best at rates too high for the whole length.
-TOO_HIGH = 10**0.25
-SPAN = 10**0.5  # pilots half a decade apart cannot tell more
-
-
-@dataclass(frozen=True)
-class Pilot:
-    """A short 1cycle run: its peak, its length, and the loss that it ended with (inf: it diverged)."""
-
-    max_lr: float
-    steps: int
-    loss: float
+BELOW_EDGE = 10**-0.75  # times where the loss rises, to begin at if that is all the test shows
+REACH = 5.0  # times up and down to the ends of the interval then
 
 
 @dataclass(frozen=True)
@@ -59,11 +44,11 @@ def find_lr(
 ) -> Suggestion:
     """Suggest the peak rate for a 1cycle run of `total_steps` updates: range test, then pilots.
 
-    What the range test leaves of the budget goes into short 1cycle runs half a decade apart around its
-    suggestion, all from the same saved state, if there is enough for runs that tell; the answer lies
-    between what was read and what was tried. Where the loss of the range test never falls, as on a model
-    that is fine-tuned or waits on a plateau, they run below the rate from which it rises, and decide alone.
-    The trial is put back exactly as it was.
+    What the range test leaves of the budget goes into short 1cycle runs half a decade apart, all from the
+    same saved state, if there is enough for runs that tell: from its suggestion on to where they end lowest,
+    first very short ones and then longer ones, whose losses tell how the best rate moves with the length.
+    Where the loss of the range test never falls, as on a model that is fine-tuned or waits on a plateau,
+    they begin below the rate from which it rises. The trial is put back exactly as it was.
 
     Args:
         trial: what to train; see `onecycle.Trial`.
@@ -118,116 +103,82 @@ def search(
     curve = range_test(trial, start=start, end=end, steps=steps, seed=seed, progress=progress, evaluations=0)
     if on_curve is not None:
         on_curve(curve)
-    left = updates - len(curve)
-    read, rates, rises = _to_try(curve, left, updates)
-    length = left // len(rates) if rates else 0
-    if length < SHORTEST:
-        assert read is not None
-        return Finding(read, curve, (), len(curve))
-    pilots = _run_pilots(trial, rates, length, objective, seed, progress, on_pilot)
+    read, refusal, rises = read_or_edge(curve)
+    how = plan(updates - len(curve), total_steps, least=3 if read else 2)
+    if how is None:
+        if read is not None:
+            return Finding(read, curve, (), len(curve))
+        raise Inconclusive(
+            f"the range test alone does not tell ({refusal}), and a budget of {updates} updates leaves none "
+            "for pilots, short runs that would: "
+            f"give one of at least {len(curve) + 2 * SHORTEST} updates"
+        )
     first = statistics.median(curve.loss[:10]) if before is None else before
-    cost = len(curve) + length * len(rates)
-    return Finding(_together(read, pilots, first, total_steps, rises), curve, pilots, cost)
+    pilots: list[Pilot] = []
+    with preserved(trial) as state:
+        run = _runner(trial, state, objective, seed, progress, pilots, on_pilot)
+        settled = settle(run, read.value if read else rises * BELOW_EDGE, how, total_steps, first)
+    cost = len(curve) + sum(pilot.steps for pilot in pilots)
+    return Finding(suggestion(read, rises, settled), curve, tuple(pilots), cost)
 
 
-def _to_try(curve: Curve, left: int, updates: int) -> tuple[Suggestion | None, list[float], float]:
-    """What the curve suggests, the rates for pilots, which alone decide without that, and where it rises."""
+def read_or_edge(curve: Curve) -> tuple[Suggestion | None, str, float]:
+    """What the curve suggests; or why it does not, and the rate from which its loss rises.
+
+    Raises:
+        Inconclusive: there is no such rate either.
+    """
     try:
-        read = curve.suggest()
+        return curve.suggest(), "", math.inf
     except Inconclusive as refusal:
         rises = edge(curve)
         if rises is None:
             raise
-        if left < 2 * SHORTEST:
-            raise Inconclusive(
-                f"the range test alone does not tell ({refusal.reason.partition(':')[0]}), and a budget of "
-                f"{updates} updates leaves none for pilots, short runs that would: "
-                f"give one of at least {updates - left + 2 * SHORTEST} updates"
-            ) from None
-        return None, [rises * factor for factor in BELOW_EDGE[: left // SHORTEST]], rises
-    return read, [read.value * factor for factor in TRIED], math.inf
+        return None, refusal.reason.partition(":")[0], rises
 
 
-def _run_pilots(
+def suggestion(read: Suggestion | None, rises: float, settled: Settled) -> Suggestion:
+    """What the pilots settled on, with an interval and what the range test had to say."""
+    value = settled.value
+    if read is None:
+        said = f"the loss of the range test never clearly falls, and rises from {rises:.2g} on"
+        low, high = value / REACH, min(value * REACH, max(rises, value))
+    else:
+        said = f"the range test suggests {read.value:.2g}"
+        low = read.low / read.value * value
+        high = max(value, min(read.high / read.value * value, settled.high))
+    return Suggestion(value, low, high, "pilots", f"{said}; {settled.reason}")
+
+
+def _runner(
     trial: Trial,
-    rates: Sequence[float],
-    length: int,
+    state: object,
     objective: Objective | None,
     seed: int,
     progress: bool,
+    pilots: list[Pilot],
     on_pilot: Callable[[tuple[Pilot, ...]], None] | None,
-) -> tuple[Pilot, ...]:
-    pilots = []
-    with preserved(trial) as state:
-        for i, rate in enumerate(rates, start=1):
+) -> Run:
+    """Runs pilots of the trial, each from that state, and keeps them in `pilots`."""
+
+    def run(rates: Sequence[float], steps: int) -> list[float]:
+        for rate in rates:
             trial.restore(state)
             reseed(trial, seed)
-            title = f"pilot {i} of {len(rates)}, peak {rate:.2g}"
+            title = f"pilot {len(pilots) + 1}, peak {rate:.2g}"
             look = 0 if objective == "train" else None
             history = train(
-                trial, one_cycle(rate, length), evaluate_every=look, progress=progress, title=title
+                trial, one_cycle(rate, steps), evaluate_every=look, progress=progress, title=title
             )
             loss = history.last("val_loss")
             if loss is None:
-                tail = [row["loss"] for row in history.rows[-max(length // 10, 5) :]]
+                tail = [row["loss"] for row in history.rows[-max(steps // 10, 5) :]]
                 loss = statistics.fmean(tail)
             if history.diverged or not math.isfinite(loss):
                 loss = math.inf
-            pilots.append(Pilot(rate, length, loss))
+            pilots.append(Pilot(rate, steps, loss))
             if on_pilot is not None:
                 on_pilot(tuple(pilots))
-    return tuple(pilots)
+        return [pilot.loss for pilot in pilots[len(pilots) - len(rates) :]]
 
-
-def _together(
-    read: Suggestion | None,
-    pilots: tuple[Pilot, ...],
-    start: float,
-    total_steps: int,
-    rises: float = math.inf,
-) -> Suggestion:
-    """The geometric mean of what the range test suggests and what the pilots did best with.
-
-    Each errs by about as much as the other, and mostly otherwise: docs/lab/2026-11-default-rule.md.
-    """
-    good = sorted((p for p in pilots if math.isfinite(p.loss)), key=lambda p: p.max_lr)
-    if not good or min(p.loss for p in good) >= start:
-        raise Inconclusive(
-            f"none of {len(pilots)} pilots of {pilots[0].steps} updates ended below the loss it began with, "
-            f"{start:.4g}: give a larger budget, or change the model's initialisation or normalisation"
-        )
-    best = min(good, key=lambda p: p.loss)
-    tried = 10 ** _vertex(
-        np.log10([p.max_lr for p in good]), np.array([p.loss for p in good]), good.index(best)
-    )
-    ended = (
-        f"of {len(pilots)} 1cycle pilots of {best.steps} updates, {best.steps / total_steps:.0%} of the "
-        f"length, the one at {best.max_lr:.2g} ended lowest, with loss {best.loss:.4g} from {start:.4g}"
-    )
-    if read is None:
-        value = tried / TOO_HIGH
-        reason = f"the loss of the range test never clearly falls, and rises from {rises:.2g} on; {ended}"
-        low, high = value / SPAN, min(value * SPAN, max(rises, value))
-        return Suggestion(value, low, high, "pilots", f"{reason}: a little below that for the length")
-    value = math.sqrt(read.value * tried / TOO_HIGH)
-    move = value / read.value
-    return Suggestion(
-        value=value,
-        low=read.low * move,
-        high=max(value, read.high * min(move, 1)),
-        rule="pilots",
-        reason=(
-            f"the range test suggests {read.value:.2g}, and {ended}: their middle, a little below for the "
-            f"length"
-        ),
-    )
-
-
-def _vertex(x: Array, y: Array, least: int) -> float:
-    """Where a parabola through the least point and its neighbours is least, within half a step of it."""
-    if not 0 < least < len(x) - 1:
-        return float(x[least])
-    near = slice(least - 1, least + 2)
-    bend, slope, _ = np.polyfit(x[near] - x[least], y[near], 2)
-    half = (x[least + 1] - x[least - 1]) / 4
-    return float(x[least] + (np.clip(-slope / (2 * bend), -half, half) if bend > 0 else 0))
+    return run

@@ -12,18 +12,18 @@ import numpy as np
 from onecycle import _beyond as beyond
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
-from onecycle._find import BELOW_EDGE, SHORTEST, SPAN, SWEEP, TOO_HIGH, _vertex
+from onecycle._find import BELOW_EDGE, SWEEP, read_or_edge, suggestion
 from onecycle._jobs import CYCLED, Job, Ledger, Momentum, Result
 from onecycle._lengths import fit, outlook
+from onecycle._pilots import SHORTEST, STEP, Plan, better, plan, scale, settle
 from onecycle._suggest import _HEAVY_BALL as HEAVY_BALL
-from onecycle._suggest import Suggestion, edge
+from onecycle._suggest import edge
 from onecycle.engines import Engine
 from onecycle.tasks import Task
 
 Stage = Literal["rate", "noise", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
 SHOWS = 0.1  # share of the training from which a run shows how it will go on
-LONGEST = 0.125  # share of the training that a pilot takes at most
-PILOTS = 15  # that a budget has to last for
+RATE = 0.5  # share of the budget that pilots for the rate may take
 TIE = 0.02  # losses nearer than this share of the better one are as good
 MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 CHEAP = 0.1  # share of the budget that range tests at several decays may take
@@ -143,6 +143,7 @@ class Search:
     decisions: list[Decision] = field(default_factory=list)
     tie: float = TIE
     _start: float = math.inf  # the loss that the range test began at
+    _lift: float = 1.0  # from the rate that pilots do best with to that for the whole training
     _counted: set[str] = field(default_factory=set)  # keys of the jobs paid for
     _seeds: tuple[str, ...] = ()  # names of the runs that the tie is from
 
@@ -159,15 +160,18 @@ class Search:
         return beyond.beyond(self, found)
 
     def _by_short_runs(self) -> Found:
-        setting, read = self._rate()
+        setting, (low, high) = self._rate()
         self._measure_noise(setting)
-        setting, (low, high) = self._around(setting, read)
         setting = self._batch_size(setting)
         setting = self._weight_decay(setting)
         setting = self._momentum(setting)
-        setting, steps = self._check(setting)
+        setting, steps = self._check(self._lifted(setting))
         interval = (setting.max_lr * low, setting.max_lr * high)
         return Found(setting, interval, steps, tuple(self.decisions))
+
+    def _lifted(self, setting: Setting) -> Setting:
+        """With the rate for the whole training in place of the one that pilots do best with."""
+        return replace(setting, max_lr=setting.max_lr * self._lift)
 
     @property
     def usual_decay(self) -> float:
@@ -177,11 +181,22 @@ class Search:
     # Running ----------------------------------------------------------------------------------------
 
     @property
+    def pilots(self) -> Plan | None:
+        """Those for the rate, None where the budget does not allow for any."""
+        total = self.facts.total_steps
+        updates = int(self.budget * total)
+        rate = int(RATE * updates)
+        return plan(rate, total, least=2, spare=max(updates - rate - self._swept, 0))
+
+    @property
+    def _swept(self) -> int:
+        """Updates of the range test."""
+        return max(min(SWEEP, int(self.budget * self.facts.total_steps)), 10)
+
+    @property
     def share(self) -> float:
-        """Of the whole training that a pilot takes."""
-        sweep = min(SWEEP, self.budget * self.facts.total_steps / 2) / self.facts.total_steps
-        shortest = SHORTEST / self.facts.total_steps
-        return min(max((self.budget - sweep) / PILOTS, shortest), max(LONGEST, shortest))
+        """Of the whole training that a pilot takes, those for the rate at first aside."""
+        return (self.pilots.steps[-1] if self.pilots else SHORTEST) / self.facts.total_steps
 
     def room(self, share: float) -> int:
         """How many runs of that share are left in the budget."""
@@ -258,46 +273,56 @@ class Search:
 
     def _measure_noise(self, setting: Setting) -> None:
         """From now on losses tie that are no further apart than those of two seeds."""
-        if self.room(self.share) < 5:
+        if self.room(self.share) < 4:
             return
         jobs = [job for seed in (0, 1) for job in self.jobs("noise", [setting], self.share, seed)]
         one, two = self.do(jobs)
         self._seeds = tuple(self.ledger.names[job.key] for job in jobs)
         if math.isfinite(one.loss) and math.isfinite(two.loss):
-            self.tie = max(TIE, min(abs(one.loss - two.loss) / _scale(one, two, self._start), MOST))
+            self.tie = max(TIE, min(abs(one.loss - two.loss) / scale(one.loss, two.loss, self._start), MOST))
 
     # Choices ----------------------------------------------------------------------------------------
 
-    def _rate(self) -> tuple[Setting, Suggestion]:
-        """A range test; where it does not tell, pilots below the rate from which its loss rises."""
+    def _rate(self) -> tuple[Setting, tuple[float, float]]:
+        """A range test, then pilots; the setting has the rate that pilots do best with.
+
+        With it come the ends of the interval for the whole training, as factors to its rate.
+        """
         facts = self.facts
-        steps = max(min(SWEEP, int(self.budget * facts.total_steps)), 10)
-        job = Job("rate", "sweep", self.seed, steps, None, facts.weight_decay)
+        job = Job("rate", "sweep", self.seed, self._swept, None, facts.weight_decay)
         (result,) = self.do([job])
         if result.error is not None:
             raise ValueError(f"task {self.task.name} failed in a range test: {result.error}")
         self.curves["lr"] = curve = result.read_curve()
         self._start = float(np.median(curve.loss[:10]))
-        name = self.ledger.names[job.key]
-        start = Setting(1.0, None, facts.weight_decay)
-        try:
-            read = curve.suggest()
-        except Inconclusive as refusal:
-            rises, room = edge(curve), min(self.room(self.share), len(BELOW_EDGE))
-            if rises is None or room < 2:
+        names = [self.ledger.names[job.key]]
+        size = facts.batch_size if facts.tunes_batch_size else None
+        read, refusal, rises = read_or_edge(curve)
+        how = self.pilots
+        if how is None or self.room(self.share) < (3 if read else 2):
+            if read is None:
                 raise Inconclusive(
-                    f"{refusal.reason}; a larger budget would allow for pilots" if rises else refusal.reason
-                ) from None
-            rates = [rises * factor for factor in BELOW_EDGE[:room]]
-            results, names = self._pilots("rate", [replace(start, max_lr=rate) for rate in rates])
-            self._refuse_if_none_trains(results)
-            value, best = _best_rate(rates, results)
-            value /= TOO_HIGH
-            reason = f"the range test does not tell ({refusal.reason.partition(':')[0]}); {best}"
-            read = Suggestion(value, value / SPAN, max(value, min(value * SPAN, rises)), "pilots", reason)
-            name = " ".join((name, *names))
-        self._decide("max_lr", read.value, read.reason, name.split(), low=read.low, high=read.high)
-        return replace(start, max_lr=read.value), read
+                    f"the range test alone does not tell ({refusal}); a larger budget would allow for pilots"
+                )
+            self._decide("max_lr", read.value, read.reason, names, low=read.low, high=read.high)
+            start, found = Setting(read.value, size, facts.weight_decay), read
+        else:
+
+            def run(rates: Sequence[float], steps: int) -> list[float]:
+                settings = [Setting(rate, size, facts.weight_decay) for rate in rates]
+                jobs = self.jobs("rate", settings, steps / facts.total_steps)
+                results = self.do(jobs)
+                names.extend(self.ledger.names[job.key] for job in jobs)
+                self._refuse_if_failed(min(results, key=lambda r: r.error is not None))
+                return [result.loss for result in results]
+
+            begin = read.value if read else rises * BELOW_EDGE
+            settled = settle(run, begin, how, facts.total_steps, self._start)
+            found = suggestion(read, rises, settled)
+            self._decide("max_lr", found.value, found.reason, names, low=found.low, high=found.high)
+            start = Setting(settled.tried, size, facts.weight_decay)
+            self._lift = found.value / settled.tried
+        return start, (found.low / found.value, found.high / found.value)
 
     def _batch_size(self, setting: Setting) -> Setting:
         """Runs over the same samples with half the batch, and half again, or with twice and again."""
@@ -305,10 +330,10 @@ class Search:
         if not facts.tunes_batch_size:
             self._decide("batch_size", facts.batch_size, "the task fixes it")
             return setting
-        if self.room(share) < 4:
+        if self.room(share) < 3:
             self._decide("batch_size", facts.batch_size, "the task's own: the budget does not allow for more")
-            return replace(setting, batch_size=facts.batch_size)
-        own = replace(setting, batch_size=facts.batch_size)
+            return setting
+        own = setting
         tried = [own, self._resized(own, 0.5), self._resized(own, 2)]
         results, names = self._pilots("batch_size", tried, share)
         self._refuse_if_failed(results[0])
@@ -327,11 +352,8 @@ class Search:
         table = ", ".join(
             f"{each.batch_size}: {_told(result)}" for each, result in zip(tried, results, strict=True)
         )
-        rate = (
-            ""
-            if best == 0
-            else f"; rate and decay go with its square root, the rate to {tried[best].max_lr:.2g}"
-        )
+        to = f"{self._lifted(tried[best]).max_lr:.2g}"
+        rate = f"; rate and decay go with its square root, the rate to {to}" if best else ""
         self._decide(
             "batch_size",
             tried[best].batch_size,
@@ -348,39 +370,6 @@ class Search:
         root, decay = math.sqrt(size / setting.batch_size), setting.weight_decay
         decay = decay * root if decay and self.facts.tunes_weight_decay else decay
         return replace(setting, batch_size=size, max_lr=setting.max_lr * root, weight_decay=decay)
-
-    def _around(self, setting: Setting, read: Suggestion) -> tuple[Setting, tuple[float, float]]:
-        """Pilots half a decade up and down, and on for as long as that is clearly better.
-
-        With the rate come the ends of its interval, as factors to it.
-        """
-        low, high = read.low / read.value, read.high / read.value
-        if self.room(self.share) < 3 or read.rule == "pilots":
-            return setting, (low, high)
-        rates = [setting.max_lr, setting.max_lr * SPAN, setting.max_lr / SPAN]
-        results, names = self._pilots("rate", [replace(setting, max_lr=rate) for rate in rates])
-        self._refuse_if_none_trains(results)
-        best = min(range(3), key=lambda i: results[i].loss)
-        best = best if self._better(results[best], results[0]) else 0
-        # A best one at the edge has not been seen from both sides yet.
-        while best and self.room(self.share) > 2:
-            rates.append(rates[best] * (SPAN if rates[best] > setting.max_lr else 1 / SPAN))
-            further, name = self._pilots("rate", [replace(setting, max_lr=rates[-1])])
-            results, names = results + further, names + name
-            if not self._better(results[-1], results[best]):
-                break
-            best = len(rates) - 1
-        tried, table = _best_rate(rates, results)
-        value = setting.max_lr
-        # Where the runs say nothing against what was read, that stands; a step away, the middle of both.
-        if best in (1, 2):
-            value = math.sqrt(setting.max_lr * tried / TOO_HIGH)
-        elif best:
-            value = tried / TOO_HIGH
-        high = max(1.0, high * min(setting.max_lr / value, 1))
-        ends = {"low": low * value, "high": high * value}
-        self._decide("max_lr", value, f"{table}, where {setting.max_lr:.2g} had been read", names, **ends)
-        return replace(setting, max_lr=value), (low, high)
 
     def _weight_decay(self, setting: Setting) -> Setting:
         """The task's own decay, or the largest of those that end lower."""
@@ -401,7 +390,7 @@ class Search:
         value = self._decay([each.weight_decay or 0.0 for each in tried], results)
         if value > 0 and self.room(self.share) >= 4:
             # Half a decade further, as the paper bisects the exponent.
-            tried.append(replace(setting, weight_decay=value * SPAN))
+            tried.append(replace(setting, weight_decay=value * STEP))
             further, name = self._pilots("weight_decay", tried[-1:])
             results, names = results + further, names + name
             value = self._decay([each.weight_decay or 0.0 for each in tried], results)
@@ -436,7 +425,7 @@ class Search:
             curve = result.read_curve()
             self.curves[f"weight-decay-{decay:g}"] = curve
             ends.append(edge(curve) or math.inf)
-        kept = [decay for decay, end in zip(decays, ends, strict=True) if end >= ends[0] / SPAN]
+        kept = [decay for decay, end in zip(decays, ends, strict=True) if end >= ends[0] / STEP]
         gone = ", ".join(f"{decay:.2g}" for decay in decays if decay not in kept)
         said = f"; in range tests {gone} lowered the highest rate" if gone else ""
         return kept, said, tuple(self.ledger.names[job.key] for job in jobs)
@@ -447,7 +436,7 @@ class Search:
         if not decay or not facts.steps_per_epoch:
             return ""
         per_epoch = facts.steps_per_epoch * facts.batch_size / (setting.batch_size or facts.batch_size)
-        mean = setting.max_lr * 0.55  # of 1cycle's rates, as a share of the peak
+        mean = self._lifted(setting).max_lr * 0.55  # of 1cycle's rates, as a share of the peak
         if self.facts.optimizer in HEAVY_BALL:
             mean /= 1 - 0.9
         return f"; time scale 1/(lr wd) about {1 / (mean * decay) / per_epoch:.2g} epochs"
@@ -494,7 +483,7 @@ class Search:
         names = tuple(self.ledger.names[job.key] for job in jobs)
         self._refuse_if_failed(long)
         if long.diverged:
-            lower = replace(setting, max_lr=setting.max_lr / SPAN)
+            lower = replace(setting, max_lr=setting.max_lr / STEP)
             reason = (
                 f"a run of {share:.0%} of the training diverged at {setting.max_lr:.2g}: half a decade less"
             )
@@ -517,10 +506,7 @@ class Search:
 
     def _better(self, one: Result, other: Result, by: float = 0.0) -> bool:
         """Whether a loss is lower by more than a tie, and by that share."""
-        tie = max(self.tie, by)
-        if not math.isfinite(one.loss) or not math.isfinite(other.loss):
-            return one.loss < other.loss
-        return one.loss < other.loss - tie * _scale(one, other, self._start)
+        return better(one.loss, other.loss, self._start, max(self.tie, by))
 
     def _decay(self, decays: Sequence[float], results: Sequence[Result]) -> float:
         """The first, unless others end clearly lower: of these the largest that ends as low as any.
@@ -538,32 +524,6 @@ class Search:
     def _refuse_if_failed(self, result: Result) -> None:
         if result.error is not None:
             raise ValueError(f"task {self.task.name} failed in a pilot: {result.error}")
-
-    def _refuse_if_none_trains(self, results: Sequence[Result]) -> None:
-        self._refuse_if_failed(min(results, key=lambda r: r.error is not None))
-        if min(result.loss for result in results) >= self._start:
-            raise Inconclusive(
-                f"none of {len(results)} pilots ended below the loss it began with, {self._start:.4g}: give "
-                "a larger budget, or change the model's initialisation or normalisation"
-            )
-
-
-def _scale(one: Result, other: Result, start: float) -> float:
-    # Of a loss that can be negative, what was gained is the measure.
-    best = min(one.loss, other.loss)
-    gained = abs(start - best)
-    return min(abs(best), gained) if best > 0 else gained
-
-
-def _best_rate(rates: Sequence[float], results: Sequence[Result]) -> tuple[float, str]:
-    """The rate at the vertex of the pilots' losses, and what they showed."""
-    good = sorted(
-        ((rate, result.loss) for rate, result in zip(rates, results, strict=True) if result.loss < math.inf)
-    )
-    least = min(range(len(good)), key=lambda i: good[i][1])
-    x, y = np.log10([rate for rate, _ in good]), np.array([loss for _, loss in good])
-    table = ", ".join(f"{rate:.2g}: {_told(result)}" for rate, result in zip(rates, results, strict=True))
-    return 10 ** _vertex(x, y, least), f"pilots' loss by rate: {table}"
 
 
 def _told(result: Result) -> str:

@@ -26,7 +26,7 @@ from onecycle.cli._words import begun, in_json, in_words, swept, tried
 
 if TYPE_CHECKING:
     from onecycle._curve import Curve
-    from onecycle._find import Pilot
+    from onecycle._pilots import Pilot
     from onecycle._recipe import Recipe
     from onecycle._suggest import Suggestion
     from onecycle.tasks import Task

@@ -13,7 +13,7 @@ from onecycle._progress import short
 
 if TYPE_CHECKING:
     from onecycle._curve import Curve
-    from onecycle._find import Pilot
+    from onecycle._pilots import Pilot
     from onecycle._recipe import Recipe
     from onecycle._suggest import Suggestion
     from onecycle._train import History

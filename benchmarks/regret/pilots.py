@@ -1,0 +1,179 @@
+"""Pilots, kept by length and rate, and how `onecycle._pilots` reads them with these constants or others."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+import onecycle as oc
+from benchmarks.regret import oracle, records, sweeps
+from benchmarks.regret.choose import left_out
+from benchmarks.regret.files import RESULTS
+from benchmarks.regret.jobs import Row
+from benchmarks.regret.measure import Floats, Oracle
+from benchmarks.regret.tasks import Task, select
+from onecycle import _pilots
+from onecycle._find import BELOW_EDGE, read_or_edge
+
+KIND, COLUMNS = "pilots", ("part", "quarter", "seed")
+PARTS = (32, 16, 10)  # of the length of the training
+SEEDS = 3
+BELOW, ABOVE = 7, 8  # quarters of a decade around the oracle's best rate
+SHORT, LONG = (
+    (32, 16),
+    10,
+)  # the parts that the two lengths stand for; the second where the first is too short
+TOO_SHORT = 20  # updates
+POWERS = (0.0, 0.5, 0.75, 1.0)
+TRUSTS = (0.5, 0.75, 1.0)
+
+
+def run(name: str, part: int, quarter: int, seed: int) -> Row:
+    """One pilot of a fresh trial."""
+    task = select([name])[0]
+    trial = task.build(seed)
+    steps = task.total_steps // part
+    begin = time.process_time()
+    before = _before(name, seed)
+    history = oc.train(trial, oc.one_cycle(10 ** (quarter / 4), steps), progress=False)
+    loss = history.last("val_loss")
+    diverged = history.diverged or loss is None or not math.isfinite(loss)
+    return {
+        "part": part,
+        "quarter": quarter,
+        "seed": seed,
+        "steps": steps,
+        "before": before,
+        "val_loss": math.nan if loss is None else loss,
+        "diverged": diverged,
+        "seconds": round(time.process_time() - begin, 3),
+        "said": f"1/{part}, rate 10^{quarter / 4:.2f}, seed {seed}: "
+        + ("diverged" if diverged else f"loss {loss:.4g}"),
+    }
+
+
+@cache
+def _before(name: str, seed: int) -> float | None:
+    return select([name])[0].build(seed).evaluate()
+
+
+def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, results: Path = RESULTS) -> None:
+    """Run all that is missing."""
+
+    def wanted(task: Task) -> Iterator[tuple[int, int, int]]:
+        best = round(4 * math.log10(Oracle.of(oracle.load(task, results)).best_rate))
+        quarters = range(best - BELOW, best + ABOVE + 1)
+        yield from product(PARTS, quarters, range(seeds))
+
+    records.record(
+        KIND,
+        COLUMNS,
+        tasks,
+        run,
+        wanted,
+        workers=workers,
+        results=results,
+        steps=lambda task: task.total_steps // PARTS[1],
+    )
+
+
+# Reading ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """The pilots of one task from one seed, and the sweep that a search would begin with."""
+
+    task: Task
+    oracle: Oracle
+    begin: float
+    before: float
+    ends: Mapping[tuple[int, int], float]  # by part and quarter; inf: diverged
+
+    def settled(self) -> float:
+        """What `onecycle._pilots.settle` says; the usual rate where it refuses."""
+        total = self.task.total_steps
+        short = next((part for part in SHORT if total // part >= TOO_SHORT), SHORT[-1])
+        parts = {total // part: part for part in (short, LONG)}
+        how = _pilots.Plan(tuple(sorted(parts)), _pilots.RUNGS)
+
+        def ends(rates: Sequence[float], steps: int) -> list[float]:
+            return [self._end(parts[steps], round(4 * math.log10(rate))) for rate in rates]
+
+        begin = 10 ** (round(4 * math.log10(self.begin)) / 4)  # on the grid
+        try:
+            return _pilots.settle(ends, begin, how, total, self.before).value
+        except oc.Inconclusive:
+            return self.task.usual_lr
+
+    def _end(self, part: int, quarter: int) -> float:
+        lowest = min(q for _, q in self.ends)
+        return self.ends.get((part, max(quarter, lowest)), math.inf)
+
+
+def load(task: Task, results: Path = RESULTS) -> list[Recorded]:
+    """One for each seed that has been recorded."""
+    rows = records.load(KIND, task, results)
+    found = []
+    for seed in sorted({row["seed"] for row in rows}):
+        mine = [row for row in rows if row["seed"] == seed]
+        curve = sweeps.load(task, results)[seed]
+        try:
+            read, _, rises = read_or_edge(curve)
+            begin = read.value if read else rises * BELOW_EDGE
+        except oc.Inconclusive:
+            begin = task.usual_lr
+        ends = {
+            (row["part"], row["quarter"]): math.inf if row["diverged"] else row["val_loss"] for row in mine
+        }
+        found.append(Recorded(task, Oracle.of(oracle.load(task, results)), begin, mine[0]["before"], ends))
+    return found
+
+
+def report(results: Path = RESULTS) -> str:
+    """Final loss over the oracle's best, a geometric mean over tasks, by the constants of the reading."""
+    cases = {task.name: load(task, results) for task in select(split="dev")}
+    cases = {name: found for name, found in cases.items() if found}
+    pairs = list(product(POWERS, TRUSTS))
+    table = np.array([_ratios(cases, power, trust) for power, trust in pairs])
+    alone = np.array([np.mean([_ratio(each, each.begin) for each in found]) for found in cases.values()])
+    kept = _ratios(cases, _pilots.POWER, _pilots.TRUST)
+    lines = [
+        f"{len(cases)} tasks of dev; final loss over the best of the oracle's grid",
+        f"{'':28}{'mean':>8}{'median':>8}{'worst':>8}",
+        _line("the range test alone", alone),
+        *(_line(f"power {p:g}, trust {t:g}", row) for (p, t), row in zip(pairs, table, strict=True)),
+        f"{'the best of these, left out':28}{math.exp(left_out(table)):8.3f}",
+        "",
+        f"{'task':32}{'sweep':>8}{'settled':>9}",
+        *(
+            f"{name:32}{math.exp(a):8.3f}{math.exp(b):9.3f}"
+            for name, a, b in zip(cases, alone, kept, strict=True)
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _ratios(cases: Mapping[str, Sequence[Recorded]], power: float, trust: float) -> Floats:
+    """Logarithms, one for each task, of the mean ratio over seeds."""
+    with mock.patch.multiple(_pilots, POWER=power, TRUST=trust):
+        return np.array(
+            [np.mean([_ratio(each, each.settled()) for each in found]) for found in cases.values()]
+        )
+
+
+def _ratio(case: Recorded, rate: float) -> float:
+    return math.log1p(case.oracle.regret(rate))
+
+
+def _line(name: str, ratios: Floats) -> str:
+    mean, median, worst = (math.exp(x) for x in (ratios.mean(), np.median(ratios), ratios.max()))
+    return f"{name:28}{mean:8.3f}{median:8.3f}{worst:8.2f}"

@@ -1,0 +1,216 @@
+"""The best peak of a whole 1cycle run, read from short ones of two lengths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onecycle._errors import Inconclusive
+from onecycle._schedules import Array
+
+SHORTEST = 40  # updates under which a pilot tells nothing
+FIRST = 25  # likewise of a first one, which shows where to look
+STEP = 10**0.5  # pilots half a decade apart cannot tell more
+RUNGS = (5, 8)  # rates that are tried at most, of the first length and of the second
+USUAL = 4  # of the second, which mostly do
+LONGEST = 1 / 8  # of the training
+SHARE = 0.6  # of the updates that goes to the second length
+TIE = 0.03  # losses nearer than this share of what was gained are as good
+PLATEAU = 0.95  # decades that tie, and so do not tell
+# Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-pilots.md.
+POWER = (
+    0.75  # by which the best rate moves with the length, for each power of the length that the loss misses
+)
+FARTHEST = 10**0.75  # that the rate is moved for the length
+ONE_LENGTH = 10**-0.25  # likewise where pilots of one length cannot tell
+TRUST = 0.6  # weight of the pilots against the range test, less where they are short:
+ENOUGH = 1 / 12  # of the training
+REFUTED = 10**0.5  # from so far off on, the range test has no more to say
+
+Run = Callable[[Sequence[float], int], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A short 1cycle run: its peak, its length, and the loss that it ended with (inf: it diverged)."""
+
+    max_lr: float
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Lengths of pilots in updates, one or two, rising, and how many of each at most."""
+
+    steps: tuple[int, ...]
+    most: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The peak for the whole training, and why.
+
+    Attributes:
+        value: the peak.
+        tried: the rate of the longest pilot that ended lowest.
+        high: the lowest rate that diverged, inf if none did.
+        reason: what the pilots showed, in words.
+    """
+
+    value: float
+    tried: float
+    high: float
+    reason: str
+
+
+def plan(updates: int, total_steps: int, least: int = 3, spare: int = 0) -> Plan | None:
+    """What pilots `updates` allow for; None where not even `least` of one length.
+
+    `spare` updates may be spent besides where the best rate is far off, or a plateau wide.
+    """
+    second = max(min(int(SHARE * updates / USUAL), int(LONGEST * total_steps)), SHORTEST)
+    first = max(second // 3, FIRST)
+    if updates >= 3 * (first + second):
+        firsts = min(RUNGS[0], (updates - 3 * second) // first)
+        seconds = min(RUNGS[1], (updates + spare - firsts * first) // second)
+        return Plan((first, second), (firsts, seconds))
+    one = max(min(updates // USUAL, int(LONGEST * total_steps)), SHORTEST)
+    return Plan((one,), (min(RUNGS[1], (updates + spare) // one),)) if updates >= least * one else None
+
+
+def settle(run: Run, rate: float, how: Plan, total_steps: int, start: float) -> Settled:
+    """Climb to the best rate of short pilots, then of longer ones, and tell the best of the whole length.
+
+    A run of a given loss needs about the same sum of rates, however long it is. So where longer runs end no
+    lower, as on small data, the best rate falls with the length; where they end much lower it does not,
+    and a longer warm-up even allows for more.
+
+    Args:
+        run: ends of 1cycle pilots with these peaks, of so many updates; inf: it diverged.
+        rate: what a range test suggests, or where else to begin; it has a say.
+        how: lengths and numbers.
+        total_steps: length of the whole training.
+        start: the loss before any update.
+
+    Raises:
+        Inconclusive: no pilot ended below `start`.
+    """
+    center, firsts = rate, {}
+    if len(how.steps) > 1:
+        firsts = climb(run, center, how.steps[0], how.most[0], start)
+        center = _best(firsts, start) if _trained(firsts, start) else rate
+    steps = how.steps[-1]
+    ends = climb(run, center, steps, how.most[-1], start)
+    number = len(firsts) + len(ends)
+    if not _trained(ends, start):
+        raise Inconclusive(
+            f"none of {number} pilots of up to {steps} updates ended below the loss it began with, "
+            f"{start:.4g}: give a larger budget, or change the model's initialisation or normalisation"
+        )
+    tried = min(ends, key=ends.__getitem__)
+    diverged = min((r for r, loss in (firsts | ends).items() if loss == math.inf), default=math.inf)
+    said = (
+        f"of {number} 1cycle pilots those of {steps} updates, {steps / total_steps:.0%} of the length, "
+        f"ended lowest at {tried:.2g}, with loss {ends[tried]:.4g} from {start:.4g}"
+    )
+    flat = _plateau(ends, start)
+    if flat:
+        value = math.sqrt(flat[0] * flat[-1])
+        said += f", but about as low from {flat[0]:.2g} to {flat[-1]:.2g}: the middle of that"
+        return Settled(value, tried, diverged, said)
+    value, trust = _vertex(ends), TRUST * min(1, steps / total_steps / ENOUGH)
+    if _trained(firsts, start):
+        shorter = min(firsts.values())
+        power = _gain(shorter, ends[tried]) / math.log(steps / how.steps[0])
+        move = (total_steps / steps) ** (POWER * (power - 1))
+        value *= min(max(move, 1 / FARTHEST), FARTHEST)
+        said += f", where those of {how.steps[0]} ended with {shorter:.4g}: " + (
+            "longer runs gain much, and bear as high a rate"
+            if power >= 1
+            else "longer runs gain little, and want a lower rate"
+        )
+    else:
+        value *= ONE_LENGTH
+        said += ": a little below that for the length"
+    read = min(max(rate, value / REFUTED), value * REFUTED)
+    return Settled(read ** (1 - trust) * value**trust, tried, diverged, said)
+
+
+def climb(run: Run, rate: float, steps: int, most: int, start: float) -> dict[float, float]:
+    """Final losses by rate: half a decade to both sides, and on while an end is best, or the upper ties."""
+    seen: dict[float, float] = {}
+
+    def try_(*powers: int) -> None:
+        rates = [rate * STEP**power for power in powers]
+        seen.update(zip(rates, run(rates, steps), strict=True))
+        tried.extend(powers)
+
+    tried: list[int] = []
+    try_(*(0, 1, -1)[:most])
+    while len(seen) < most:
+        ties = _ties(seen, start)
+        if ties in ([], [min(seen)]):
+            try_(min(tried) - 1)
+        elif max(seen) in ties:
+            try_(max(tried) + 1)
+        else:
+            break
+    return dict(sorted(seen.items()))
+
+
+def better(one: float, other: float, start: float, tie: float = TIE) -> bool:
+    """Whether a final loss is lower by more than a tie."""
+    if not math.isfinite(one) or not math.isfinite(other):
+        return one < other
+    return one < other - tie * scale(one, other, start)
+
+
+def scale(one: float, other: float, start: float) -> float:
+    """What a difference of two losses is measured by."""
+    # Of a loss that can be negative, what was gained is the measure.
+    best = min(one, other)
+    gained = abs(start - best)
+    return min(abs(best), gained) if best > 0 else gained
+
+
+def _ties(seen: dict[float, float], start: float) -> list[float]:
+    """Rates that end as low as the best, rising."""
+    least = min(seen.values())
+    return sorted(r for r, loss in seen.items() if loss < math.inf and not better(least, loss, start))
+
+
+def _plateau(seen: dict[float, float], start: float) -> list[float]:
+    ties = _ties(seen, start)
+    return ties if len(ties) > 2 and math.log10(ties[-1] / ties[0]) > PLATEAU else []
+
+
+def _trained(seen: dict[float, float], start: float) -> bool:
+    return min(seen.values(), default=math.inf) < start
+
+
+def _best(seen: dict[float, float], start: float) -> float:
+    flat = _plateau(seen, start)
+    return math.sqrt(flat[0] * flat[-1]) if flat else _vertex(seen)
+
+
+def _gain(shorter: float, longer: float) -> float:
+    """Logarithm of the ratio of two losses; their difference where one is negative, as of densities."""
+    return math.log(shorter / longer) if shorter > 0 and longer > 0 else shorter - longer
+
+
+def _vertex(seen: dict[float, float]) -> float:
+    """Where a parabola through the best pilot and its neighbours is least, within half a step of it."""
+    rates = sorted(rate for rate, loss in seen.items() if loss < math.inf)
+    at = min(range(len(rates)), key=lambda i: seen[rates[i]])
+    if not 0 < at < len(rates) - 1:
+        return rates[at]
+    x: Array = np.log10(rates[at - 1 : at + 2])
+    y: Array = np.array([seen[rate] for rate in rates[at - 1 : at + 2]])
+    y = np.log(y) if (y > 0).all() else y
+    bend, slope, _ = np.polyfit(x - x[1], y, 2)
+    half = (x[2] - x[0]) / 4
+    return float(rates[at] * 10 ** np.clip(-slope / (2 * bend), -half, half)) if bend > 0 else rates[at]

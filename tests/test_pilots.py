@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+
+import onecycle as oc
+from onecycle._pilots import FIRST, RUNGS, SHORTEST, TRUST, Plan, better, climb, plan, settle
+
+START = 2.0
+TWO, ONE = Plan((30, 100), (5, 4)), Plan((100,), (5,))
+
+
+class Runs:
+    """Losses by the logarithm of rate and of length, and what was asked for."""
+
+    def __init__(self, loss: Callable[[float, int], float]) -> None:
+        self.loss = loss
+        self.asked: list[tuple[float, int]] = []
+
+    def __call__(self, rates: Sequence[float], steps: int) -> list[float]:
+        x = [math.log10(rate) for rate in rates]
+        self.asked += [(round(each, 6), steps) for each in x]
+        return [self.loss(each, steps) for each in x]
+
+
+def bowl(least: float, floor: float = 0.5) -> Callable[[float, int], float]:
+    return lambda x, _: floor + (x - least) ** 2
+
+
+# Climbing ----------------------------------------------------------------------------------------
+
+
+def test_a_best_rate_between_two_others_is_found_with_three_runs() -> None:
+    runs = Runs(bowl(-1.1))
+    seen = climb(runs, 0.1, 50, 5, START)
+    assert list(seen) == sorted(seen)
+    assert [round(math.log10(rate), 6) for rate in seen] == [-1.5, -1.0, -0.5]
+
+
+@pytest.mark.parametrize(("least", "last"), [(0.0, 0.5), (-2.0, -2.5)])
+def test_it_goes_on_until_the_best_is_seen_from_both_sides(least: float, last: float) -> None:
+    runs = Runs(bowl(least))
+    climb(runs, 0.1, 50, 9, START)
+    assert runs.asked[-1] == (last, 50)
+    assert len(runs.asked) == 5
+
+
+def test_no_more_runs_than_allowed() -> None:
+    for most in (1, 2, 3, 4):
+        runs = Runs(bowl(3.0))
+        climb(runs, 0.1, 50, most, START)
+        assert len(runs.asked) == most
+
+
+def test_where_all_tie_it_looks_up_for_the_end() -> None:
+    runs = Runs(lambda x, _: 0.5 if -2.2 < x < 0.2 else math.inf)
+    seen = climb(runs, 0.1, 50, 9, START)
+    assert [x for x, _ in runs.asked] == [-1, -0.5, -1.5, 0, 0.5]
+    assert len(seen) == 5
+
+
+def test_where_all_diverge_it_looks_down() -> None:
+    runs = Runs(lambda x, _: math.inf if x > -2.2 else 1.0)
+    climb(runs, 0.1, 50, 5, START)
+    assert runs.asked[-1] == (-2.5, 50)
+
+
+# Lengths -----------------------------------------------------------------------------------------
+
+
+def test_where_longer_runs_end_no_lower_the_best_rate_falls_with_the_length() -> None:
+    # The loss depends on rate times length alone, as where a small data set is fitted anyway.
+    runs = Runs(lambda x, steps: 0.5 + (x + math.log10(steps) - 1.0) ** 2)
+    settled = settle(runs, 0.1, TWO, 1000, START)
+    assert math.log10(settled.tried) == pytest.approx(-1.0, abs=0.05)
+    assert math.log10(settled.value) == pytest.approx(-1.0 - 0.75 * TRUST, abs=0.12)
+    assert "longer runs gain little, and want a lower rate" in settled.reason
+
+
+def test_where_they_end_lower_in_proportion_it_stays() -> None:
+    runs = Runs(lambda x, steps: (10 / steps) * (1 + (x + 1.0) ** 2))
+    assert settle(runs, 0.1, TWO, 1000, START).value == pytest.approx(0.1)
+
+
+def test_where_they_gain_more_it_rises() -> None:
+    runs = Runs(lambda x, steps: (10 / steps) ** 1.5 * (1 + (x + 1.0) ** 2))
+    settled = settle(runs, 0.1, TWO, 1000, START)
+    assert settled.value == pytest.approx(0.1 * 10 ** (0.75 * 0.5 * TRUST))
+    assert "longer runs gain much, and bear as high a rate" in settled.reason
+
+
+def test_losses_that_are_negative_gain_by_difference() -> None:
+    runs = Runs(lambda x, steps: -math.log(steps) + (x + 1.0) ** 2)
+    assert settle(runs, 0.1, TWO, 1000, START).value == pytest.approx(0.1)
+
+
+def test_the_move_is_bounded() -> None:
+    runs = Runs(lambda x, steps: (1 / steps) ** 9 * (1 + (x + 1.0) ** 2))
+    settled = settle(runs, 0.1, TWO, 1000, START)
+    assert math.log10(settled.value) == pytest.approx(-1 + 0.75 - 0.5 * (1 - TRUST))
+
+
+def test_one_length_cannot_tell_and_stays_a_little_below() -> None:
+    settled = settle(Runs(bowl(-1.0)), 0.1, ONE, 1000, START)
+    assert settled.value == pytest.approx(0.1 * 10 ** (-0.25 * TRUST))
+    assert settled.reason == (
+        "of 3 1cycle pilots those of 100 updates, 10% of the length, ended lowest at 0.1, with loss 0.5 from "
+        "2: a little below that for the length"
+    )
+
+
+def test_short_pilots_leave_the_range_test_more_to_say() -> None:
+    long = settle(Runs(bowl(-0.5)), 0.1, ONE, 1200, START)
+    short = settle(Runs(bowl(-0.5)), 0.1, ONE, 12_000, START)
+    assert math.log10(long.value) == pytest.approx(-1 + TRUST * 0.25)
+    assert math.log10(short.value) == pytest.approx(-1 + 0.1 * TRUST * 0.25)
+
+
+def test_a_range_test_far_off_pulls_no_more_than_one_half_a_decade_off() -> None:
+    far = settle(Runs(bowl(0.5)), 0.1, Plan((100,), (9,)), 1200, START)
+    assert math.log10(far.value) == pytest.approx(0.5 - 0.25 - 0.5 * (1 - TRUST))
+
+
+def test_the_vertex_of_a_parabola_in_the_logarithm_of_the_loss_is_read() -> None:
+    settled = settle(Runs(lambda x, _: math.exp((x + 1.1) ** 2) / 9), 0.1, ONE, 1000, START)
+    assert math.log10(settled.value) == pytest.approx(-1 + TRUST * (-0.1 - 0.25))
+
+
+def test_where_all_tie_over_a_decade_the_middle_is_taken() -> None:
+    settled = settle(Runs(lambda x, _: 0.5 if x < 0.2 else math.inf), 0.1, ONE, 1000, START)
+    assert settled.high == pytest.approx(10**0.5)
+    assert math.log10(settled.value) == pytest.approx(-0.75)
+    assert settled.reason.endswith("but about as low from 0.032 to 1: the middle of that")
+
+
+def test_firsts_that_do_not_train_do_not_count() -> None:
+    runs = Runs(lambda x, steps: 2.5 if steps < 50 else bowl(-1.0)(x, steps))
+    assert settle(runs, 0.1, TWO, 1000, START).value == pytest.approx(0.1 * 10 ** (-0.25 * TRUST))
+    assert (-1.0, 100) in runs.asked
+
+
+@pytest.mark.parametrize("loss", [2.0, 2.5, math.inf])
+def test_pilots_that_do_not_train_are_refused(loss: float) -> None:
+    with pytest.raises(
+        oc.Inconclusive,
+        match=r"^none of 9 pilots of up to 100 updates ended below the loss it began with, 2: give a larger "
+        r"budget, or change the model's initialisation or normalisation$",
+    ):
+        settle(Runs(lambda _x, _steps: loss), 0.1, TWO, 1000, START)
+
+
+# Plans -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("updates", "total_steps", "expected"),
+    [
+        (60, 1000, None),
+        (119, 1000, None),
+        (120, 1000, Plan((40,), (3,))),
+        (200, 1000, Plan((25, 40), (3, 3))),
+        (1000, 10_000, Plan((50, 150), (5, 5))),
+        (100_000, 1000, Plan((41, 125), (5, 8))),
+    ],
+)
+def test_a_plan_is_for_the_updates_there_are(updates: int, total_steps: int, expected: Plan | None) -> None:
+    assert plan(updates, total_steps) == expected
+
+
+def test_a_plan_never_costs_more_than_there_is_and_is_never_too_short_to_tell() -> None:
+    for updates in range(0, 3000, 7):
+        for total_steps in (50, 300, 1000, 20_000):
+            how = plan(updates, total_steps)
+            if how is not None:
+                assert sum(s * n for s, n in zip(how.steps, how.most, strict=True)) <= updates
+                assert how.steps[-1] >= SHORTEST
+                assert how.steps[0] >= FIRST
+                assert sorted(how.steps) == list(how.steps)
+                assert all(3 <= n <= sum(RUNGS) for n in how.most)
+            else:
+                assert updates < 3 * SHORTEST
+
+
+def test_what_is_spare_is_for_more_rates_not_for_longer_pilots() -> None:
+    assert plan(300, 600) == Plan((25, 45), (5, 3))
+    assert plan(300, 600, spare=200) == Plan((25, 45), (5, 8))
+    assert plan(100, 600, spare=1000) is None
+
+
+def test_a_plan_without_a_suggestion_to_fall_back_on_takes_two() -> None:
+    assert plan(80, 1000) is None
+    assert plan(80, 1000, least=2) == Plan((40,), (2,))
+
+
+# Ties --------------------------------------------------------------------------------------------
+
+
+def test_losses_tie_by_what_was_gained() -> None:
+    assert better(0.90, 1.0, START)
+    assert not better(0.98, 1.0, START)
+    assert better(1.96, 1.99, 2.0)  # little was gained: small differences count
+    assert better(-3.2, -3.0, -1.0)
+    assert not better(-3.01, -3.0, -1.0)
+    assert better(1.0, math.inf, START)
+    assert not better(math.inf, math.inf, START)
