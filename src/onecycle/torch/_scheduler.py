@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import count, repeat
 from typing import Any, SupportsIndex
@@ -176,22 +176,17 @@ class Scheduler(LRScheduler):
         if series is None or alike is None:
             return
         rates: list[float] = series["lr"]
-        seconds: list[Any] = rates if alike.key == "lr" else series["momentum"]
+        seconds: Iterable[Any] = rates if alike.key == "lr" else series["momentum"]
         if alike.others is not None:
-            seconds = list(zip(seconds, *map(repeat, alike.others), strict=False))
+            seconds = zip(seconds, *map(repeat, alike.others), strict=False)
         elif alike.key == "momentum" and min(seconds) <= 0:  # one that begins anew is more than an entry
             return
-        groups = self.optimizer.param_groups
-        groups[0]["lr"] = rates[0]
-        for group in groups:
-            group[alike.key] = seconds[0] if alike.key != "lr" else group["lr"]
         ahead = zip(count(first), rates, seconds)
-        known = (
-            _to_one(self.optimizer, alike.key, ahead)
-            if len(groups) == 1
-            else _to_all(self.optimizer, alike, ahead)
-        )
-        next(known)  # what is written already
+        if len(self.optimizer.param_groups) == 1:
+            known = _to_one(self.optimizer, alike.key, ahead)
+        else:
+            known = _to_all(self.optimizer, alike, ahead)
+        next(known)  # what is written already, as the very objects that are ahead
         self._known = known
 
     # The two entrances that SequentialLR uses.
@@ -208,6 +203,9 @@ Ahead = Iterator[tuple[int, float, Any]]  # step, rate, and what is written besi
 def _to_one(optimizer: Optimizer, key: str, ahead: Ahead) -> Iterator[int]:
     """Write to the one group what is `ahead`, a step at a turn; ends where others have written."""
     step, was, before = next(ahead)
+    (group,) = optimizer.param_groups
+    group["lr"] = was
+    group[key] = before
     yield step
     with suppress(KeyError, ValueError):  # an entry that was taken out, or groups that came or went
         for step, rate, second in ahead:
@@ -229,6 +227,9 @@ def _to_all(optimizer: Optimizer, alike: Alike, ahead: Ahead) -> Iterator[int]:
     size = len(known)
     each = key == "betas" or (key == "momentum" and type(optimizer) is not SGD)
     step, was, before = next(ahead)
+    known[0]["lr"] = was
+    for group in known if key != "lr" else ():
+        group[key] = before
     yield step
     with suppress(KeyError):
         for step, rate, second in ahead:
@@ -248,12 +249,12 @@ def _to_all(optimizer: Optimizer, alike: Alike, ahead: Ahead) -> Iterator[int]:
                 for group in groups:
                     if group[key] is not before:
                         return
-                    group["lr"] = rate
                     group[key] = second
+                    group["lr"] = rate
             elif key != "lr":
                 for group in groups:
-                    group["lr"] = rate
                     group[key] = second
+                    group["lr"] = rate
             else:
                 for group in groups:
                     group["lr"] = rate
