@@ -19,7 +19,7 @@ from onecycle._curve import Curve
 from onecycle._policies import _whole
 from onecycle._progress import Show, live
 from onecycle._schedules import Piecewise, exponential, linear
-from onecycle._trial import Trial, preserved, reseed
+from onecycle._trial import Trial, preserved, read_losses, reseed
 
 Hyper = Literal["lr", "momentum", "weight_decay"]
 Sweep = Literal["exponential", "linear"]
@@ -77,13 +77,13 @@ def range_test(
     seed = _whole("seed", seed, least=0)
     total = count * batches_per_value
     every = max(total // evaluations, 1) if evaluations else 0
+    values = [value for value in schedule._series(0, count) for _ in range(batches_per_value)]
     sweeps: list[_Sweep] = []
     with preserved(trial) as state, live(f"range test of {hyper}", repeats * total, progress) as show:
         for repeat in range(repeats):
             if repeat:
                 trial.restore(state)
             reseed(trial, seed + repeat)
-            values = (schedule(step // batches_per_value) for step in range(total))
             sweeps.append(_run(trial, hyper, values, every, show, done=repeat * total))
     val_loss = np.concatenate([s.val_loss for s in sweeps])
     return Curve(
@@ -137,7 +137,7 @@ def _run(trial: Trial, hyper: str, values: Iterable[float], every: int, show: Sh
     waiting: list[SupportsFloat] = []
 
     def read() -> bool:
-        losses = [float(loss) for loss in waiting]
+        losses = read_losses(trial, waiting)
         waiting.clear()
         sweep.loss += losses
         show(done + len(sweep.loss), sweep.value[-1], sweep.loss)
@@ -183,7 +183,7 @@ class Stop:
             if len(self._first) <= BLOCK:
                 self._first.append(loss)
             if len(self._last) == 5:
-                self._least = min(self._least, statistics.median(self._last))
+                self._least = min(self._least, sorted(self._last)[2])
         if self._steps < 2 * BLOCK:
             return None
         begin = statistics.median(self._first[:BLOCK])
