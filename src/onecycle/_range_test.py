@@ -170,6 +170,8 @@ class Stop:
     def __init__(self) -> None:
         self._steps = 0
         self._first: list[float] = []  # what the beginning and the noise are read from
+        self._begin: float | None = None
+        self._noise = 0.0
         self._last: deque[float] = deque(maxlen=5)
         self._least = math.inf
 
@@ -186,8 +188,10 @@ class Stop:
                 self._least = min(self._least, sorted(self._last)[2])
         if self._steps < 2 * BLOCK:
             return None
-        begin = statistics.median(self._first[:BLOCK])
-        noise = statistics.median(abs(b - a) for a, b in pairwise(self._first))
+        if self._begin is None:
+            self._begin = statistics.median(self._first[:BLOCK])
+            self._noise = statistics.median(abs(b - a) for a, b in pairwise(self._first))
+        begin, noise = self._begin, self._noise
         rise = statistics.median(self._last) - begin
         if rise > max(begin - self._least, 10 * noise):
             return f"the loss rose {rise:.3g} above its beginning"

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
@@ -407,10 +407,10 @@ def _same(now: list[Any], then: list[Any]) -> bool:
     )
 
 
-def _attributes(thing: object) -> dict[str, Any]:
+def _attributes(thing: Any) -> dict[str, Any]:
     """Attributes of `thing` itself, those in slots too, but not the workers of a DataLoader."""
     attributes = dict(getattr(thing, "__dict__", {}))
-    for name, slot in _slots(thing):
+    for name, slot in _slots(type(thing)):
         with suppress(AttributeError):  # nothing in it yet
             attributes[name] = slot.__get__(thing)
     if isinstance(thing, DataLoader):
@@ -418,9 +418,9 @@ def _attributes(thing: object) -> dict[str, Any]:
     return attributes
 
 
-def _set_attributes(thing: object, values: Mapping[str, Any], gone: Iterable[str] = ()) -> None:
+def _set_attributes(thing: Any, values: Mapping[str, Any], gone: Iterable[str] = ()) -> None:
     """Give `thing` those of `values` that it has not, past any `__setattr__`, and take out those `gone`."""
-    own, slots, present = getattr(thing, "__dict__", {}), dict(_slots(thing)), _attributes(thing)
+    own, slots, present = getattr(thing, "__dict__", {}), dict(_slots(type(thing))), _attributes(thing)
     for name in gone:
         if name in slots:
             slots[name].__delete__(thing)
@@ -435,9 +435,10 @@ def _set_attributes(thing: object, values: Mapping[str, Any], gone: Iterable[str
             own[name] = value
 
 
-def _slots(thing: object) -> list[tuple[str, MemberDescriptorType]]:
-    kinds = [vars(kind) for kind in type(thing).__mro__ if "__slots__" in vars(kind)]
-    return [(n, m) for kind in kinds for n, m in kind.items() if isinstance(m, MemberDescriptorType)]
+@lru_cache(maxsize=256)
+def _slots(kind: type) -> list[tuple[str, MemberDescriptorType]]:
+    slotted = [vars(each) for each in kind.__mro__ if "__slots__" in vars(each)]
+    return [(n, m) for each in slotted for n, m in each.items() if isinstance(m, MemberDescriptorType)]
 
 
 # Random generators -----------------------------------------------------------------------------------
@@ -514,6 +515,11 @@ def find(kinds: tuple[type, ...], *roots: object, depth: int = 8, most: int = 10
         return () if isinstance(thing, kinds) else _held_by(thing)
 
     return [thing for thing in _walk(roots, beyond, depth, most) if isinstance(thing, kinds)]
+
+
+def held_by(module: nn.Module) -> list[object]:
+    """What a module has as attributes, empty containers left out: it has a dozen for hooks alone."""
+    return [value for value in vars(module).values() if not isinstance(value, (dict, set)) or value]
 
 
 def _walk(

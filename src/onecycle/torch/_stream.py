@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from random import SystemRandom
 from typing import Any
 
@@ -59,8 +58,10 @@ class Stream:
 
     def __next__(self) -> Any:
         if self._batches is not None:
-            with suppress(StopIteration):
+            try:
                 return self._take()
+            except StopIteration:
+                pass
         self._begin()
         try:
             return self._take()

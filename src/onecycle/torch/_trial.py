@@ -21,6 +21,7 @@ from onecycle.torch._room import PLACES, Copy, Place, clone, copier
 from onecycle.torch._state import (
     Tree,
     find,
+    held_by,
     keep_modules,
     keep_optimizers,
     keep_parameters,
@@ -35,6 +36,7 @@ from onecycle.torch._stream import Stream, private
 TARGETS = ("labels", "label", "targets", "target", "y")
 _GRAD = "grad_enabled"
 PARTS = (tuple, list, Mapping)
+_MOST = sys.float_info.max
 Loss = Callable[..., Tensor]
 Amp = bool | str | torch.dtype | torch.amp.GradScaler | None
 
@@ -158,7 +160,7 @@ class Trial:
         self._modules = list(modules.values())
         self._all_optimizers = unwrap([*optimizers, *find((Optimizer,), step)])
         self._scalers = find((torch.amp.GradScaler,), self._scaler, step)
-        self._stream = Stream(train_loader, val_loader, *used.values(), *map(vars, self._modules))
+        self._stream = Stream(train_loader, val_loader, *used.values(), *map(held_by, self._modules))
         self._hypers = Hypers(optimizers)
         self._needs_closure = any(map(_needs_closure, optimizers))
         if self._needs_closure and (len(optimizers) > 1 or self._scaler is not None):
@@ -209,9 +211,11 @@ class Trial:
             ValueError: a value is no finite number, or momentum is to be set alone and there is none.
         """
         for name, value in hyper.items():
-            if not isinstance(value, (int, float, np.number)) or not abs(value) <= sys.float_info.max:
+            if type(value) is float and -_MOST <= value <= _MOST:
+                continue
+            if not isinstance(value, (int, float, np.number)) or not abs(value) <= _MOST:
                 raise ValueError(f"{name} must be a finite number, got {value!r:.60}")
-        if hyper.keys() == {"momentum"} and not self._hypers.has_momentum:
+        if "momentum" in hyper and len(hyper) == 1 and not self._hypers.has_momentum:
             raise ValueError(
                 f"momentum cannot be set: the optimizer, {self.describe()['optimizer']}, has no momentum"
             )
@@ -241,7 +245,7 @@ class Trial:
         for _ in range(32):
             loss = self._update([self._next_batch() for _ in range(self._accumulate)])
             if loss is not None:
-                return self._over_all(loss)
+                return loss if self._processes.count == 1 else self._over_all(loss)
         return torch.tensor(float("nan"), device=self._device)
 
     @torch.no_grad()
@@ -438,7 +442,8 @@ class Trial:
             else:
                 with self._autocast():
                     loss = self._loss(*self._forward(batch))
-            loss = _scalar(loss, "loss_fn")
+            if not (isinstance(loss, Tensor) and loss.ndim == 0):
+                loss = _scalar(loss, "loss_fn")
             if len(batches) > 1:
                 loss = loss / len(batches)
             if not loss.requires_grad:
@@ -598,7 +603,10 @@ def _to(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Tensor):
         return batch if batch.device == device else batch.to(device, non_blocking=True)
     if type(batch) in (tuple, list):
-        return type(batch)([_to(item, device) for item in batch])
+        for item in batch:
+            if not isinstance(item, Tensor) or item.device != device:
+                return type(batch)([_to(item, device) for item in batch])
+        return batch
     if hasattr(batch, "to") and callable(batch.to):
         return batch.to(device)
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
