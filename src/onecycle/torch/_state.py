@@ -407,10 +407,11 @@ def _same(now: list[Any], then: list[Any]) -> bool:
     )
 
 
-def _attributes(thing: Any) -> dict[str, Any]:
+def _attributes(thing: object) -> dict[str, Any]:
     """Attributes of `thing` itself, those in slots too, but not the workers of a DataLoader."""
     attributes = dict(getattr(thing, "__dict__", {}))
-    for name, slot in _slots(type(thing)):
+    kind: Any = type(thing)
+    for name, slot in _slots(kind):
         with suppress(AttributeError):  # nothing in it yet
             attributes[name] = slot.__get__(thing)
     if isinstance(thing, DataLoader):
@@ -418,9 +419,10 @@ def _attributes(thing: Any) -> dict[str, Any]:
     return attributes
 
 
-def _set_attributes(thing: Any, values: Mapping[str, Any], gone: Iterable[str] = ()) -> None:
+def _set_attributes(thing: object, values: Mapping[str, Any], gone: Iterable[str] = ()) -> None:
     """Give `thing` those of `values` that it has not, past any `__setattr__`, and take out those `gone`."""
-    own, slots, present = getattr(thing, "__dict__", {}), dict(_slots(type(thing))), _attributes(thing)
+    kind: Any = type(thing)
+    own, slots, present = getattr(thing, "__dict__", {}), dict(_slots(kind)), _attributes(thing)
     for name in gone:
         if name in slots:
             slots[name].__delete__(thing)
