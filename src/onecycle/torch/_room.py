@@ -15,7 +15,7 @@ from torch import Tensor, nn
 Place = Literal["device", "host", "disk"]
 PLACES: tuple[Place, ...] = ("device", "host", "disk")
 SMALL = 2**26  # bytes that there is always room for
-PIECE = 2**22  # bytes that are on their way to a file or back at once
+PIECE = 2**18  # bytes that are on their way to a file or back at once
 _CPU = torch.device("cpu")
 
 
