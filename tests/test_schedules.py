@@ -119,6 +119,16 @@ def test_last_holds_the_value_of_a_fraction_of_a_step() -> None:
     assert Cycle(0, 1, 4, 4, last=2.5)(np.array([2, 3, FAR])).tolist() == [0.5, 0.625, 0.625]
 
 
+def test_a_cosine_piece_is_the_same_bits_one_by_one_and_in_arrays() -> None:
+    steps = np.arange(1000)
+    wave = cosine(1, 0, 997)
+    values = wave(steps)
+    assert values.tolist() == [wave(step) for step in steps.tolist()] == wave._series(0, 1000)
+    part = np.minimum(steps / 997, 1).tolist()
+    assert values == pytest.approx([(1 + math.cos(math.pi * each)) / 2 for each in part], abs=3e-16)
+    assert wave(996) == pytest.approx(math.sin(math.pi / 2 / 997) ** 2, rel=1e-13)  # of 1 - 996/997, rounded
+
+
 def test_a_cosine_piece_loses_no_digits_near_a_tiny_end() -> None:
     """With (1 + cos) / 2 the last steps towards 1e-12 would be wrong in the fifth digit."""
     steps = 10_000

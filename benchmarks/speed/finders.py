@@ -6,7 +6,6 @@ None of them stops early, draws or shows a bar, as far as its tool allows.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -16,8 +15,8 @@ from typing import Any
 from benchmarks.speed.files import installed
 from benchmarks.speed.nets import Job
 from onecycle.torch import range_test
+from onecycle.torch._room import Place
 
-os.environ["TQDM_DISABLE"] = "1"  # bars, which others draw with it
 START, END = 1e-7, 1e-3  # no net diverges below
 NEVER = 1e12  # times the best loss, where another tool stops
 
@@ -40,7 +39,7 @@ def bare(job: Job) -> Callable[[], object]:
     return run
 
 
-def onecycle(job: Job) -> Callable[[], object]:
+def onecycle(job: Job, keep_on: Place | None = None) -> Callable[[], object]:
     """This library's range test."""
 
     def run() -> None:
@@ -53,6 +52,7 @@ def onecycle(job: Job) -> Callable[[], object]:
             end=END,
             steps=job.steps,
             progress=False,
+            keep_on=keep_on,
         )
         if len(curve) != job.steps:
             raise RuntimeError(f"the sweep ended after {len(curve)} of {job.steps} steps")
@@ -172,3 +172,4 @@ _PEERS = {
     "pytorch-ignite": ignite,
 }
 FINDERS |= {name: finder for name, finder in _PEERS.items() if installed(name)}
+ON_DISK = {"onecycle, on disk": partial(onecycle, keep_on="disk")}  # as fastai does always

@@ -17,7 +17,8 @@ from benchmarks.regret.data import ROOT
 from benchmarks.speed.files import installed
 
 STATES = ("fresh", "warm")  # before the first update: parameters; after it: gradients and momentum, too
-NAMES = ("onecycle", "torch-lr-finder", "fastai", "lightning", "pytorch-ignite")
+OURS = ("onecycle", "onecycle, on disk")
+PEERS = ("torch-lr-finder", "fastai", "lightning", "pytorch-ignite")
 LAYERS, STEPS = 5, 10
 
 
@@ -25,7 +26,7 @@ def measure(repeats: int, scale: float = 1.0) -> list[dict[str, Any]]:
     """Rows for each contender and state; `scale` makes the net smaller, too small to tell anything."""
     width = max(int(1024 * scale), 32)
     found = []
-    names = [name for name in NAMES if name == "onecycle" or (scale >= 1 and installed(name))]
+    names = [*OURS, *(name for name in PEERS if scale >= 1 and installed(name))]
     for state in STATES:
         peaks: dict[str, list[float]] = {name: [] for name in ("bare", *names)}
         for _ in range(repeats):
@@ -71,7 +72,7 @@ def _main(name: str, state: str, width: int) -> None:
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
 
-    from benchmarks.speed.finders import FINDERS
+    from benchmarks.speed.finders import FINDERS, ON_DISK
     from benchmarks.speed.nets import Job
 
     torch.set_num_threads(1)
@@ -79,12 +80,11 @@ def _main(name: str, state: str, width: int) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
     data = TensorDataset(torch.randn(64, width), torch.randn(64, width))
     loader: DataLoader[Any] = DataLoader(data, 4, shuffle=True)
-    FINDERS[name](
-        Job(nn.Linear(4, 4), torch.optim.SGD([torch.zeros(1)], 0.1), nn.functional.mse_loss, loader, 1)
-    )
+    finder = (FINDERS | ON_DISK)[name]
+    finder(Job(nn.Linear(4, 4), torch.optim.SGD([torch.zeros(1)], 0.1), nn.functional.mse_loss, loader, 1))
     if state == "warm":
         FINDERS["bare"](Job(model, optimizer, nn.functional.mse_loss, loader, 1))()
-    run = FINDERS[name](Job(model, optimizer, nn.functional.mse_loss, loader, STEPS))
+    run = finder(Job(model, optimizer, nn.functional.mse_loss, loader, STEPS))
     before = _status("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     run()

@@ -41,8 +41,8 @@ def measure(repeats: int, scale: float = 1.0) -> list[dict[str, Any]]:
 
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            # Of the tiny net's runs a hundredth of a second each, more are needed.
-            times = in_turn({name: ready(name) for name in FINDERS}, repeats * 3 if net == "MLP" else repeats)
+            # Of the tiny net's runs, some hundredths of a second each, more are needed.
+            times = in_turn({name: ready(name) for name in FINDERS}, repeats * 6 if net == "MLP" else repeats)
         for name in FINDERS:
             if name == "bare":
                 continue

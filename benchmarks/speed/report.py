@@ -120,9 +120,27 @@ def _scale(document: Mapping[str, Any]) -> str:
 
 def _engines(document: Mapping[str, Any]) -> str:
     return _table(
-        ("engine", "of", "trials a second", "over bare calls: median", "min", "max"),
+        (
+            "engine",
+            "of",
+            "at once",
+            "trials a second",
+            "over bare calls: median",
+            "min",
+            "max",
+            "bytes with a trial",
+            "with the task",
+        ),
         [
-            (r["contender"], r["case"], r["trials a second"], *_three(r["over bare"]))
+            (
+                r["contender"],
+                r["case"],
+                r["workers"],
+                r["trials a second"],
+                *_three(r["over bare"]),
+                r["bytes with a trial"],
+                r["bytes with the task, once"],
+            )
             for r in document["rows"]
         ],
     )

@@ -1,8 +1,8 @@
-"""How cost grows: with parameters, param groups, points of a curve, and steps of a range test."""
+"""How cost grows: with parameters, tensors, param groups, points of a curve, and trials of a search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,16 @@ import onecycle as oc
 from benchmarks.speed.reading import curve_of
 from benchmarks.speed.schedules import optimizer
 from benchmarks.speed.timing import Make, exponent, in_turn
+from onecycle._jobs import Job, Ledger, Result
+from onecycle.tasks import Task
 from onecycle.torch import Scheduler, Trial
 
 PARAMETERS = (10**4, 10**5, 10**6, 10**7, 10**8)
 GROUPS = (1, 3, 10, 30, 100, 300, 1000)
 POINTS = (10**3, 10**4, 10**5, 10**6)
 TENSORS = (1, 10, 100, 1000)
+META = tuple(10**power for power in range(4, 10))
+TRIALS = (1, 10, 100, 1000, 10_000)
 
 
 def measure(repeats: int, scale: float = 1.0) -> list[dict[str, Any]]:
@@ -31,9 +35,10 @@ def measure(repeats: int, scale: float = 1.0) -> list[dict[str, Any]]:
         _row(
             "save and restore, over tensors of 100", TENSORS[:2] if small else TENSORS, _kept_tensors, repeats
         ),
-        _row("save and restore on the meta device, over parameters", (10**6, 10**9), _meta, repeats),
+        _row("save and restore on the meta device, over parameters", META, _meta, repeats),
         _row("1000 steps of a schedule, over groups", GROUPS[:2] if small else GROUPS, _stepped, repeats),
         _row("a suggestion, over points", POINTS[:2] if small else POINTS, _suggested, repeats),
+        _row("a search's own work, over trials", TRIALS[:2] if small else TRIALS, _searched, repeats),
     ]
 
 
@@ -102,3 +107,22 @@ def _stepped(groups: int) -> Callable[[], object]:
 
 def _suggested(points: int) -> Callable[[], object]:
     return curve_of(points).suggest
+
+
+class _Done:
+    """An engine whose trials take no time."""
+
+    workers = 1
+
+    def run(self, _: Task, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+        return ((job, Result(1.0)) for job in jobs)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _searched(trials: int) -> Callable[[], object]:
+    """What a search does beside its trials: each asked for, named, kept, and given back in order."""
+    jobs = [Job("search", "run", seed, 100, max_lr=0.1) for seed in range(trials)]
+    task = Task("none", lambda: None)
+    return lambda: list(Ledger(None).complete(jobs, _Done(), task, lambda *_: None))

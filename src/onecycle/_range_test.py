@@ -19,7 +19,7 @@ from onecycle._curve import Curve
 from onecycle._policies import _whole
 from onecycle._progress import Show, live
 from onecycle._schedules import Piecewise, exponential, linear
-from onecycle._trial import Trial, preserved, reseed
+from onecycle._trial import Trial, preserved, read_losses, reseed
 
 Hyper = Literal["lr", "momentum", "weight_decay"]
 Sweep = Literal["exponential", "linear"]
@@ -77,13 +77,13 @@ def range_test(
     seed = _whole("seed", seed, least=0)
     total = count * batches_per_value
     every = max(total // evaluations, 1) if evaluations else 0
+    values = [value for value in schedule._series(0, count) for _ in range(batches_per_value)]
     sweeps: list[_Sweep] = []
     with preserved(trial) as state, live(f"range test of {hyper}", repeats * total, progress) as show:
         for repeat in range(repeats):
             if repeat:
                 trial.restore(state)
             reseed(trial, seed + repeat)
-            values = (schedule(step // batches_per_value) for step in range(total))
             sweeps.append(_run(trial, hyper, values, every, show, done=repeat * total))
     val_loss = np.concatenate([s.val_loss for s in sweeps])
     return Curve(
@@ -137,7 +137,7 @@ def _run(trial: Trial, hyper: str, values: Iterable[float], every: int, show: Sh
     waiting: list[SupportsFloat] = []
 
     def read() -> bool:
-        losses = [float(loss) for loss in waiting]
+        losses = read_losses(trial, waiting)
         waiting.clear()
         sweep.loss += losses
         show(done + len(sweep.loss), sweep.value[-1], sweep.loss)
@@ -170,6 +170,8 @@ class Stop:
     def __init__(self) -> None:
         self._steps = 0
         self._first: list[float] = []  # what the beginning and the noise are read from
+        self._begin: float | None = None
+        self._noise = 0.0
         self._last: deque[float] = deque(maxlen=5)
         self._least = math.inf
 
@@ -183,11 +185,13 @@ class Stop:
             if len(self._first) <= BLOCK:
                 self._first.append(loss)
             if len(self._last) == 5:
-                self._least = min(self._least, statistics.median(self._last))
+                self._least = min(self._least, sorted(self._last)[2])
         if self._steps < 2 * BLOCK:
             return None
-        begin = statistics.median(self._first[:BLOCK])
-        noise = statistics.median(abs(b - a) for a, b in pairwise(self._first))
+        if self._begin is None:
+            self._begin = statistics.median(self._first[:BLOCK])
+            self._noise = statistics.median(abs(b - a) for a, b in pairwise(self._first))
+        begin, noise = self._begin, self._noise
         rise = statistics.median(self._last) - begin
         if rise > max(begin - self._least, 10 * noise):
             return f"the loss rose {rise:.3g} above its beginning"

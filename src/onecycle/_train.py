@@ -14,7 +14,7 @@ from onecycle._files import read_text, write_file
 from onecycle._policies import HYPERS, Policy, _whole
 from onecycle._progress import live
 from onecycle._range_test import BLOCK
-from onecycle._trial import Trial
+from onecycle._trial import Trial, read_losses
 
 
 @dataclass
@@ -141,8 +141,8 @@ def train(
     best = min((row["val_loss"] for row in record.rows if "val_loss" in row), default=math.inf)
 
     def read() -> bool:
-        for row, loss in waiting:
-            row["loss"] = float(loss)
+        for (row, _), loss in zip(waiting, read_losses(trial, [loss for _, loss in waiting]), strict=True):
+            row["loss"] = loss
             record.rows.append(row)
             losses.append(row["loss"])
             tell({name: value for name, value in row.items() if name != "step"}, int(row["step"]))

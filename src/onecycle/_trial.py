@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, Protocol, SupportsFloat, runtime_checkable
@@ -20,8 +20,9 @@ class Trial(Protocol):
 
     A trial may also have `seed(n)`, which sets every random generator and starts the data anew;
     `steps_per_epoch`; `describe()`, a dict of facts for a curve's settings; `metrics`, a dict of what
-    the last `evaluate` measured beside the loss; and `write(path, note)` and `read(path)`, which keep
-    its state in a file.
+    the last `evaluate` measured beside the loss; `read_losses(losses)`, which gives as floats what several
+    steps gave; `set_aside()`, which is `save` for a state that is restored before anything but the trial has
+    changed it; and `write(path, note)` and `read(path)`, which keep its state in a file.
     """
 
     @property
@@ -51,6 +52,12 @@ def reseed(trial: Trial, seed: int) -> None:
         seeder(seed)
 
 
+def read_losses(trial: Trial, losses: Sequence[SupportsFloat]) -> list[float]:
+    """What steps gave, as floats: together where the trial can do that."""
+    reader: Callable[[Sequence[SupportsFloat]], list[float]] | None = getattr(trial, "read_losses", None)
+    return list(map(float, losses)) if reader is None else reader(losses)
+
+
 def preserved(trial: Trial) -> AbstractContextManager[Any]:
     """Put `trial` back however the block ends; gives its state.
 
@@ -66,7 +73,7 @@ class _Preserved:
         self._trial = trial
 
     def __enter__(self) -> Any:
-        self._state = self._trial.save()
+        self._state = getattr(self._trial, "set_aside", self._trial.save)()
         self._interrupts = _Interrupts()
         self._interrupts.begin()
         return self._state

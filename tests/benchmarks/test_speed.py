@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.speed import files, memory, timing
+from benchmarks.speed import files, memory, timing, trace
 from benchmarks.speed.__main__ import REPEATS, main
 from benchmarks.speed.finders import FINDERS
 from benchmarks.speed.nets import NETS
@@ -75,6 +75,18 @@ def test_the_peak_of_a_process_of_its_own() -> None:
     """Parameters, gradients, momentum and the copy of the first: 4 times 4 bytes."""
     parameters = memory.LAYERS * (1024 * 1024 + 1024)
     assert 0.9 < memory._peak("onecycle", "fresh", 1024) / (4 * 3 * parameters) < 2
+
+
+def test_waits_for_the_device_are_counted(tmp_path: Path) -> None:
+    """A loop that reads each loss waits at each step; a range test once a block."""
+    rows = {row["contender"]: row for row in trace.measure(40, tmp_path)}
+    assert rows["bare, each loss read"]["waits a step"] - rows["bare"]["waits a step"] == 1
+    assert rows["onecycle"]["waits a step"] < 0.5
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "trace-bare.json.gz",
+        "trace-bare-each-loss-read.json.gz",
+        "trace-onecycle.json.gz",
+    }
 
 
 def test_all_parts_have_rounds_and_tables() -> None:

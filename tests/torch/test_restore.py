@@ -39,7 +39,7 @@ from torch.utils.data import (
 )
 
 from onecycle._trial import preserved
-from onecycle.torch import Trial
+from onecycle.torch import Trial, _room
 from onecycle.torch._state import Kept, find
 
 Build = Callable[[], Trial]
@@ -909,6 +909,144 @@ def test_saving_takes_one_copy() -> None:
         *(value for each in optimizer.state.values() for value in each.values()),
     ]
     assert sum(t.nbytes for t in tensors(state)) == sum(t.nbytes for t in live)
+
+
+def test_setting_aside_holds_gradients_that_an_update_drops() -> None:
+    trial = make_trial()
+    train(trial, 1)
+    gradients = [p.grad for p in trial._model.parameters()]
+    kept = trial.save()["parameters"].values()
+    held = trial.set_aside()["parameters"].values()
+    assert all(tree["grad"] is gradient for tree, gradient in zip(held, gradients, strict=True))
+    assert all(tree["grad"].content is not gradient for tree, gradient in zip(kept, gradients, strict=True))
+
+
+class ZeroesInPlace(torch.optim.SGD):
+    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: ARG002 - as others' do
+        super().zero_grad(set_to_none=False)
+
+
+def in_own_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Any], Tensor]:
+    def step(batch: Any) -> Tensor:
+        optimizer.zero_grad(set_to_none=False)
+        loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss
+
+    return step
+
+
+@pytest.mark.parametrize("how", ["zeroes in place", "own step", "in a buffer", "frozen out"])
+def test_gradients_that_are_written_to_are_copied(how: str) -> None:
+    """By the optimizer, by a step of the user's, by hooks that know a buffer, or as no optimizer has them."""
+
+    def build() -> Trial:
+        model = net()
+        parameters = list(model.parameters())
+        own = parameters[:-1] if how == "frozen out" else parameters
+        optimizer = (ZeroesInPlace if how == "zeroes in place" else torch.optim.SGD)(
+            own, lr=0.1, momentum=0.9
+        )
+        if how == "in a buffer":
+            buffer = torch.ones(sum(p.numel() for p in parameters))
+            for number, p in enumerate(parameters):
+                start = sum(each.numel() for each in parameters[:number])
+                p.grad = buffer[start : start + p.numel()].view_as(p)
+            model.register_forward_pre_hook(lambda *_: buffer.mul_(2).view(-1)[:0].tolist() or None)
+        return make_trial(model, optimizer, step=in_own_step(model, optimizer) if how == "own step" else None)
+
+    assert_put_back(build, before=0 if how == "in a buffer" else 2)
+
+
+def test_a_state_set_aside_may_be_put_back_many_times() -> None:
+    trial = make_trial()
+    train(trial, 3)
+    expected = everything(trial._model, *trial._optimizers)
+    with preserved(trial) as state:
+        for _ in range(3):
+            sweep(trial)
+            trial.restore(state)
+            assert everything(trial._model, *trial._optimizers) == expected
+
+
+def test_no_place_is_kept_until_what_is_set_aside_is_put_back() -> None:
+    trial = make_trial()
+    train(trial, 2)
+    state = trial.set_aside()
+    trial.seed(0)
+    train(trial, 7)
+    with pytest.raises(RuntimeError, match=r"not known before the state set aside is restored"):
+        trial.save()
+    trial.restore(state)
+    train(trial, 7)
+    again = trial.save()
+    expected = train(trial, 6)
+    trial.restore(again)
+    assert train(trial, 6) == expected
+
+
+@pytest.mark.parametrize("place", ["device", "host", "disk"])
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD, torch.optim.LBFGS])
+def test_every_place_for_the_copy(place: Any, optimizer: Any) -> None:
+    def build() -> Trial:
+        model: Any = net()
+        model.register_buffer("expanded", torch.ones(1, 3).expand(2, 3))
+        model.register_buffer("coarse", torch.ones(4, dtype=torch.bfloat16))
+        model.register_buffer("turned", torch.rand(3, 4).t())
+        model.register_buffer("empty", torch.empty(0))
+        model.register_buffer("count", torch.tensor(3))
+        return make_trial(model, optimizer(model.parameters(), lr=0.01), keep_on=place)
+
+    def trouble(trial: Trial) -> None:
+        model: Any = trial._model
+        sweep(trial)
+        for buffer in (model.coarse, model.turned, model.count):
+            buffer.add_(1)
+
+    assert_put_back(build, before=2, trouble=trouble)
+
+
+def test_a_copy_on_disk_is_whole_where_the_shape_has_changed() -> None:
+    model: Any = nn.Linear(INPUTS, CLASSES)
+    model.register_buffer("memory", torch.arange(2))
+    trial = make_trial(model, keep_on="disk")
+    weight, before = model.weight, everything(model)
+    with preserved(trial):
+        model.half()
+        model.memory.resize_(5)
+        model.weight.data = torch.zeros(1)
+    assert everything(model) == before
+    assert model.weight is weight
+
+
+def test_copies_go_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the device that is left as much again, else to the host, else to disk."""
+    here, there = torch.zeros(4), torch.zeros(4, device="meta")
+    free: dict[str, int | None] = {"cpu": 31, "meta": 31}
+    monkeypatch.setattr(_room, "SMALL", 15)
+    monkeypatch.setattr(_room, "free_memory", lambda device: free[device.type])
+    assert isinstance(_room.copier([here], None)(here), _room.OnDisk)
+    assert isinstance(_room.copier([there], None)(here), _room.OnDisk)
+    free["cpu"] = 32
+    assert _room.copier([here], None) is _room.clone
+    assert _room.copier([there], None) is _room._to_host
+    free["meta"] = None
+    assert _room.copier([there], None) is _room.clone
+    monkeypatch.setattr(_room, "SMALL", 16)
+    free["meta"] = 0
+    assert _room.copier([there], None) is _room.clone
+
+
+def test_a_file_that_was_cut_short_is_told() -> None:
+    copy: Any = _room.copier([], "disk")(torch.arange(9))
+    assert copy.read().tolist() == list(range(9))
+    file = copy.disk.file
+    file.truncate(8)
+    with pytest.raises(OSError, match="the copy of the state on disk cannot be read back"):
+        copy.read()
+    del copy
+    assert file.closed
 
 
 class Take(nn.Module):

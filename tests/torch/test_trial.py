@@ -651,6 +651,14 @@ def test_the_loss_is_that_before_the_update(optimizer: Any) -> None:
         assert float(loss) == expected
 
 
+def test_losses_are_read_together_where_they_are_alike() -> None:
+    trial = make_trial()
+    losses = [trial.step() for _ in range(3)]
+    assert trial.read_losses(losses) == list(map(float, losses))
+    assert trial.read_losses([*losses, torch.tensor(0.1, dtype=torch.float64)])[-1] == 0.1
+    assert trial.read_losses([]) == []
+
+
 def test_seed_starts_everything_anew() -> None:
     def run(trial: Trial, seed: int) -> Any:
         trial.seed(seed)
@@ -723,6 +731,7 @@ class Lazy(nn.Module):
         ({"clip_grad_norm": "1"}, TypeError, "clip_grad_norm must be a number or None, got str"),
         ({"clip_grad_norm": 0}, ValueError, "clip_grad_norm must be > 0 or None, got 0"),
         ({"clip_grad_norm": math.nan}, ValueError, "clip_grad_norm must be > 0 or None, got nan"),
+        ({"keep_on": "cpu"}, ValueError, "keep_on must be 'device', 'host', 'disk' or None, got 'cpu'"),
         ({"step": len, "amp": True}, ValueError, STEP),
         ({"step": len, "accumulate": 2}, ValueError, STEP),
         ({"step": len, "clip_grad_norm": 2}, ValueError, STEP),

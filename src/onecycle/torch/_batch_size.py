@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from onecycle._errors import for_want_of_memory
 from onecycle._policies import _share, _whole
 from onecycle.tasks import Task
 from onecycle.torch._noise import noise_scale
+from onecycle.torch._room import free_memory, kilobytes
 from onecycle.torch._trial import Trial
 
 STEPS = 2  # updates that a size must survive: in the second the optimizer's state is there
@@ -114,12 +114,8 @@ def largest_batch(
         epoch = trial.steps_per_epoch
         most = MOST if epoch is None else max(epoch * trial._accumulate * start // 8, start)
     del trial
-    if device.type == "cpu":
-        limit = limit or _free_memory()
-        train = _elsewhere(task, seed, limit)
-    else:
-        limit = limit or _device_memory(device)
-        train = _here(task, seed, device)
+    limit = limit or _most_memory(device)
+    train = _elsewhere(task, seed, limit) if device.type == "cpu" else _here(task, seed, device)
     return largest(_Runs(train, limit, margin), start, most, limit, margin)
 
 
@@ -251,7 +247,7 @@ def _child(sender: Connection, task: Task, seed: int, size: int, limit: int | No
 
 def _confine(limit: int) -> None:
     """Let this process take `limit` bytes in all; what would be more fails."""
-    status = _numbers("/proc/self/status")
+    status = kilobytes("/proc/self/status")
     if "VmData" not in status:
         return
     import resource
@@ -273,35 +269,14 @@ def _peak() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _free_memory() -> int | None:
-    """Bytes that this process may come to hold, None where that is not known."""
-    available = _numbers("/proc/meminfo").get("MemAvailable")
-    if available is None:
+def _most_memory(device: torch.device) -> int | None:
+    """Bytes that this process may come to hold on `device`, None where that is not known."""
+    free = free_memory(device)
+    if free is None:
         return None
-    group = Path("/sys/fs/cgroup")
-    try:
-        most = int((group / "memory.max").read_text(encoding="ascii"))
-        available = min(available, most - int((group / "memory.current").read_text(encoding="ascii")))
-    except (OSError, ValueError):  # no group, or one without a limit
-        pass
-    return available + _numbers("/proc/self/status").get("VmRSS", 0)
-
-
-def _device_memory(device: torch.device) -> int | None:
-    if device.type != "cuda":
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device)
-
-
-def _numbers(path: str) -> dict[str, int]:
-    """The lines `name: number kB` of a file of Linux, in bytes; nothing where there is no such file."""
-    try:
-        lines = Path(path).read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return {}
-    fields = (line.replace(":", " ").split() for line in lines)
-    return {f[0]: 1024 * int(f[1]) for f in fields if len(f) == 3 and f[2] == "kB"}
+    if device.type == "cuda":
+        return free + torch.cuda.memory_allocated(device)
+    return free + kilobytes("/proc/self/status").get("VmRSS", 0)
 
 
 def _fast(task: Task, seed: int, sizes: Sequence[int]) -> tuple[Fast, int]:

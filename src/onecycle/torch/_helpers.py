@@ -14,7 +14,7 @@ from onecycle._curve import Curve
 from onecycle._suggest import Suggestion
 from onecycle.torch._trial import Loss, Trial
 
-_FOR_TRIAL = ("step", "device", "amp", "accumulate", "clip_grad_norm", "metrics")
+_FOR_TRIAL = ("step", "device", "amp", "accumulate", "clip_grad_norm", "metrics", "keep_on")
 
 
 def range_test(
@@ -45,7 +45,7 @@ def range_test(
         model, optimizer, loss_fn, train_loader, val_loader: see `Trial`.
         start, end, steps, repeats, sweep, hyper, seed, progress, batches_per_value, evaluations: see
             `onecycle.range_test`.
-        **trial: `step`, `device`, `amp`, `accumulate`, `clip_grad_norm`: see `Trial`.
+        **trial: `step`, `device`, `amp`, `accumulate`, `clip_grad_norm`, `keep_on`: see `Trial`.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -87,7 +87,7 @@ def find_lr(
     Args:
         model, optimizer, loss_fn, train_loader, val_loader: see `Trial`.
         total_steps, objective, budget, seed, progress: see `onecycle.find_lr`.
-        **trial: `step`, `device`, `amp`, `accumulate`, `clip_grad_norm`: see `Trial`.
+        **trial: `step`, `device`, `amp`, `accumulate`, `clip_grad_norm`, `keep_on`: see `Trial`.
 
     Raises:
         Inconclusive: the evidence does not tell; its `reason` says why.

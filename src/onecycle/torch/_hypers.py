@@ -41,15 +41,16 @@ class Hypers:
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         self._optimizers = optimizers
         self._first_seen: list[list[dict[str, float]]] = [[] for _ in optimizers]
+        self._met: list[int] = []  # how many of each optimizer's groups were seen
         self._factors: dict[str, list[float]] = {}
         self._meet()
 
     def write(self, values: Mapping[str, float]) -> None:
         """Give each group its share of `values` by name."""
         self._meet()
-        if not values.keys() <= _KNOWN:
-            unknown = min(values.keys() - _KNOWN)
-            raise ValueError(f"{unknown!r} cannot be set, only {', '.join(map(repr, HYPERS))}")
+        for name in values:
+            if name not in _KNOWN:
+                raise ValueError(f"{name!r} cannot be set, only {', '.join(map(repr, HYPERS))}")
         for name, value in values.items():
             factors = iter(self._factors.get(name, ()))
             for optimizer in self._optimizers:
@@ -114,10 +115,7 @@ class Hypers:
 
     def _meet(self) -> None:
         """Take in groups that were added since, and forget those that were taken out."""
-        for optimizer, seen in zip(self._optimizers, self._first_seen, strict=True):
-            if len(optimizer.param_groups) != len(seen):
-                break
-        else:
+        if [len(optimizer.param_groups) for optimizer in self._optimizers] == self._met:
             return
         for optimizer, seen in zip(self._optimizers, self._first_seen, strict=True):
             groups = optimizer.param_groups
@@ -125,6 +123,7 @@ class Hypers:
             for row in zip(*columns, strict=True):
                 seen.append({name: v for name, v in zip(HYPERS, row, strict=True) if v is not None})
             del seen[len(groups) :]
+        self._met = [len(seen) for seen in self._first_seen]
         self._factors = {name: self._ratios(name) for name in _SHARED}
 
     def _ratios(self, name: str) -> list[float]:

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable, Mapping
-from itertools import repeat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import count, repeat
 from typing import Any, SupportsIndex
 
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from onecycle._policies import HYPERS, Policy
-from onecycle.torch._hypers import Hypers
+from onecycle.torch._hypers import Alike, Hypers
 
 SHORTEST, LONGEST = 64, 2048  # steps that are looked ahead at first, and at most
+_NOTHING: Iterator[int] = iter(())
 
 
 class Scheduler(LRScheduler):
@@ -38,12 +40,8 @@ class Scheduler(LRScheduler):
         ValueError: `start_step` is below 0, or the policy names a hyper-parameter that is not known.
     """
 
-    _first: int  # the step from which on it is known what to write
-    _at: int  # how many steps of that were taken
-    _rates: list[float] | None  # where there is one group
-    _key: str  # what is written beside the rate
-    _seconds: list[Any]  # and with what
-    _write_groups: Callable[[int], bool] | None  # where there are several groups
+    _step: int
+    _known: Iterator[int]  # writes what the next step needs, and gives its number; ends where it cannot
     _look: int  # how many steps are looked ahead next
     _next_look: int  # and at which step
 
@@ -85,7 +83,7 @@ class Scheduler(LRScheduler):
     @property
     def last_epoch(self) -> int:
         """Completed updates; setting it sets the optimizer. A SequentialLR sets -1, which undoes that."""
-        return self._first + self._at
+        return self._step
 
     @last_epoch.setter
     def last_epoch(self, step: int) -> None:
@@ -111,26 +109,12 @@ class Scheduler(LRScheduler):
         if epoch is not None:
             self.last_epoch = epoch
             return
-        now = self._at
-        then = now + 1
-        try:
-            if (rates := self._rates) is not None:
-                key, seconds = self._key, self._seconds
-                (group,) = self.optimizer.param_groups
-                if group["lr"] is rates[now] and group[key] is seconds[now]:
-                    group["lr"] = rates[then]
-                    group[key] = seconds[then]
-                    self._at = then
-                    return
-            elif self._write_groups is not None and self._write_groups(then):
-                self._at = then
-                return
-        except (IndexError, KeyError, ValueError):  # the end of what is known, or other entries or groups
-            pass
-        self._first, self._at = self._first + then, 0
-        self._rates = self._write_groups = None
+        for step in self._known:
+            self._step = step
+            return
+        self._step, self._known = self._step + 1, _NOTHING
         self._write()
-        if self._first >= self._next_look:
+        if self._step >= self._next_look:
             self._look_ahead()
 
     def get_last_lr(self) -> list[float]:  # type: ignore[override]
@@ -157,10 +141,10 @@ class Scheduler(LRScheduler):
         self._write_loaded()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_rates": None, "_seconds": [], "_write_groups": None}  # worked out anew
+        return {**vars(self), "_known": ()}  # worked out anew
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, _known=_NOTHING)
         _after_loading(self.optimizer, self)
 
     def _write_loaded(self) -> None:
@@ -169,17 +153,15 @@ class Scheduler(LRScheduler):
 
     def _place(self, step: int) -> None:
         """Be at `step`, with nothing known of the steps ahead."""
-        self._first, self._at = step, 0
-        self._rates = self._write_groups = None
-        self._key, self._seconds = "lr", []
+        self._step, self._known = step, _NOTHING
         self._next_look, self._look = max(step, 0), SHORTEST
 
     def _write(self) -> None:
-        if self._first < 0:
+        if self._step < 0:
             self._led = True
             self._hypers.undo()
         else:
-            self._hypers.write(self._policy(self._first))
+            self._hypers.write(self._policy(self._step))
 
     def _look_ahead(self) -> None:
         """Work out what the next steps write, where that is one or two entries of groups that are alike.
@@ -187,26 +169,25 @@ class Scheduler(LRScheduler):
         A step then writes without asking policy and groups, if it finds the very objects there that the
         last one wrote. Whatever else it finds, it takes the long way, and for as many steps as were known.
         """
-        first, count = self._first, self._look
-        self._next_look, self._look = first + count, min(8 * count, LONGEST)
-        series = self._policy._series(first, count) if type(self._policy) is Policy else None
+        first, steps = self._step, self._look
+        self._next_look, self._look = first + steps, min(8 * steps, LONGEST)
+        series = self._policy._series(first, steps) if type(self._policy) is Policy else None
         alike = None if series is None else self._hypers.alike(series)
         if series is None or alike is None:
             return
         rates: list[float] = series["lr"]
-        seconds: list[Any] = rates if alike.key == "lr" else series["momentum"]
+        seconds: Iterable[Any] = rates if alike.key == "lr" else series["momentum"]
         if alike.others is not None:
-            seconds = list(zip(seconds, *map(repeat, alike.others), strict=False))
+            seconds = zip(seconds, *map(repeat, alike.others), strict=False)
         elif alike.key == "momentum" and min(seconds) <= 0:  # one that begins anew is more than an entry
             return
-        groups = self.optimizer.param_groups
-        groups[0]["lr"] = rates[0]
-        for group in groups:
-            group[alike.key] = seconds[0] if alike.key != "lr" else group["lr"]
-        if len(groups) > 1:
-            self._write_groups = _writer(self.optimizer, rates, alike.key, seconds, alike.shares)
+        ahead = zip(count(first), rates, seconds)
+        if len(self.optimizer.param_groups) == 1:
+            known = _to_one(self.optimizer, alike.key, ahead)
         else:
-            self._rates, self._key, self._seconds = rates, alike.key, seconds
+            known = _to_all(self.optimizer, alike, ahead)
+        next(known)  # what is written already, as the very objects that are ahead
+        self._known = known
 
     # The two entrances that SequentialLR uses.
     def _initial_step(self) -> None:
@@ -216,44 +197,69 @@ class Scheduler(LRScheduler):
         self.step(epoch)
 
 
-def _writer(
-    optimizer: Optimizer, rates: list[float], key: str, seconds: list[Any], shares: list[float] | None
-) -> Callable[[int], bool]:
-    """A function that writes to all groups what is known for an index; False where others have written.
+Ahead = Iterator[tuple[int, float, Any]]  # step, rate, and what is written beside it
 
-    It looks at the first group's rate, and at what each group has beside it. Of SGD's momentum the first
-    one does, as SGD alone needs nothing to begin one that was 0.
+
+def _to_one(optimizer: Optimizer, key: str, ahead: Ahead) -> Iterator[int]:
+    """Write to the one group what is `ahead`, a step at a turn; ends where others have written."""
+    step, was, before = next(ahead)
+    (group,) = optimizer.param_groups
+    group["lr"] = was
+    group[key] = before
+    yield step
+    with suppress(KeyError, ValueError):  # an entry that was taken out, or groups that came or went
+        for step, rate, second in ahead:
+            (group,) = optimizer.param_groups
+            if group["lr"] is not was or group[key] is not before:
+                return
+            group["lr"] = was = rate
+            group[key] = before = second
+            yield step
+
+
+def _to_all(optimizer: Optimizer, alike: Alike, ahead: Ahead) -> Iterator[int]:
+    """Write to all groups what is `ahead`, a step at a turn; ends where others have written.
+
+    It looks at the first group's rate, and at what each group has beside it: others may have a schedule of
+    the second beta. Of SGD's momentum the first one does, as SGD alone needs nothing to begin one that was 0.
     """
-    known, count = optimizer.param_groups, len(optimizer.param_groups)
+    known, key, shares = optimizer.param_groups, alike.key, alike.shares
+    size = len(known)
     each = key == "betas" or (key == "momentum" and type(optimizer) is not SGD)
-
-    def write(at: int) -> bool:
-        groups, two = optimizer.param_groups, key
-        was, rate, second = seconds[at - 1], rates[at], seconds[at]
-        if groups is not known or len(groups) != count:
-            return False
-        if groups[0]["lr"] is not rates[at - 1] or groups[0][two] is not was:
-            return False
-        if each:
-            for group in groups:
-                if group[two] is not was:  # others may have a schedule of the second beta
-                    return False
-                group["lr"] = rate
-                group[two] = second
-        elif two != "lr":
-            for group in groups:
-                group["lr"] = rate
-                group[two] = second
-        elif shares is None:
-            for group in groups:
-                group["lr"] = rate
-        if shares is not None:
-            for group, share in zip(groups, shares, strict=True):
-                group["lr"] = rate * share
-            groups[0]["lr"] = rate  # the very object
-        return True
-
-    return write
+    step, was, before = next(ahead)
+    known[0]["lr"] = was
+    for group in known if key != "lr" else ():
+        group[key] = before
+    yield step
+    with suppress(KeyError):
+        for step, rate, second in ahead:
+            groups = optimizer.param_groups
+            if groups is not known or len(groups) != size:
+                return
+            if groups[0]["lr"] is not was or groups[0][key] is not before:
+                return
+            if shares is not None:
+                for group, share in zip(groups, shares, strict=True):
+                    if each and group[key] is not before:
+                        return
+                    group[key] = second
+                    group["lr"] = rate * share
+                groups[0]["lr"] = rate  # the very object
+            elif each:
+                for group in groups:
+                    if group[key] is not before:
+                        return
+                    group[key] = second
+                    group["lr"] = rate
+            elif key != "lr":
+                for group in groups:
+                    group[key] = second
+                    group["lr"] = rate
+            else:
+                for group in groups:
+                    group["lr"] = rate
+            was, before = rate, second
+            yield step
 
 
 def _integer(value: Any) -> int | None:

@@ -6,10 +6,10 @@ import copy
 import random
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+from onecycle.torch._room import Copy, OnDisk, clone
 
 Tree = Any
 SIMPLE = (bool, int, float, complex, str, type(None), np.generic)
@@ -31,24 +33,30 @@ class Kept:
 
     content: Any
     home: Any = None
-    device: str | torch.device | None = None  # where a tensor read from a file belongs
+    device: str | torch.device | None = None  # where a tensor belongs that is not kept there
 
 
-def keep(value: Any) -> Tree:
+def keep(value: Any, copied: Copy = clone) -> Tree:
     """Copy of tensors and arrays, and of containers of them; anything else is referred to."""
+    if isinstance(value, SIMPLE):
+        return value
     if isinstance(value, nn.Parameter):  # kept once, by name, however many lists it is in
         return value
     if isinstance(value, Tensor):
-        return Kept(value.detach().clone(), value)
+        return _keep_tensor(value, copied)
     if isinstance(value, np.ndarray):
         return Kept(value.copy(), value)
     if isinstance(value, dict):
-        return Kept({key: keep(item) for key, item in value.items()}, value)
+        return Kept({key: keep(item, copied) for key, item in value.items()}, value)
     if isinstance(value, list):
-        return Kept([keep(item) for item in value], value)
+        return Kept([keep(item, copied) for item in value], value)
     if isinstance(value, deque):
-        return Kept(deque(map(keep, value), value.maxlen), value)
-    return _rebuilt(value, keep) if isinstance(value, tuple) else value
+        return Kept(deque((keep(item, copied) for item in value), value.maxlen), value)
+    return _rebuilt(value, partial(keep, copied=copied)) if isinstance(value, tuple) else value
+
+
+def _keep_tensor(tensor: Tensor, copied: Copy) -> Kept:
+    return Kept(copied(tensor), tensor, None if copied is clone else tensor.device)
 
 
 def put_back(tree: Tree, present: object = None) -> Any:
@@ -58,7 +66,7 @@ def put_back(tree: Tree, present: object = None) -> Any:
     if not isinstance(tree, Kept):
         return tree
     content, home = tree.content, tree.home
-    if isinstance(content, Tensor):
+    if isinstance(content, (Tensor, OnDisk)):
         return _put_back_tensor(tree, present)
     if isinstance(content, np.ndarray):
         if home is None:
@@ -91,10 +99,13 @@ def _rebuilt(items: tuple[Any, ...], change: Callable[[Any], Any]) -> tuple[Any,
 
 
 def _put_back_tensor(kept: Kept, present: object) -> Tensor:
-    content: Tensor = kept.content
+    content: Tensor | OnDisk = kept.content
     home = present if kept.home is None else kept.home
     if isinstance(home, Tensor) and (home.shape, home.dtype) == (content.shape, content.dtype):
         into: Tensor = home.detach()
+        if isinstance(content, OnDisk):
+            content.into(into)
+            return home
         if into.layout == torch.strided:
             # An expanded tensor repeats itself: writing each of its elements once is all that torch allows.
             for dim, (length, stride) in enumerate(zip(into.shape, into.stride(), strict=True)):
@@ -102,10 +113,13 @@ def _put_back_tensor(kept: Kept, present: object) -> Tensor:
                     into, content = into.narrow(dim, 0, 1), content.narrow(dim, 0, 1)
         into.copy_(content)
         return home
-    if kept.home is not None:  # it was given other content, of another shape or dtype, in place
-        kept.home.data = content.clone()
-        return kept.home  # type: ignore[no-any-return]
-    return content.clone() if kept.device is None else content.to(kept.device, copy=True)
+    if isinstance(content, OnDisk):
+        content = content.read()
+    new = content.clone() if kept.device is None else content.to(kept.device, copy=True)
+    if kept.home is None:
+        return new
+    kept.home.data = new  # it was given other content, of another shape or dtype, in place
+    return kept.home  # type: ignore[no-any-return]
 
 
 # Parameters, modules, optimizers --------------------------------------------------------------------
@@ -134,12 +148,17 @@ def name_parameters(
     return named
 
 
-def keep_parameters(named: Mapping[str, Tensor]) -> dict[str, Tree]:
-    """Each parameter's content, gradient and `requires_grad`, by name."""
+def keep_parameters(
+    named: Mapping[str, Tensor], copied: Copy = clone, dropped: Container[int] = ()
+) -> dict[str, Tree]:
+    """Each parameter's content, gradient and `requires_grad`, by name.
+
+    A gradient is not copied where its id is among `dropped`: nothing will write to it.
+    """
     return {
         name: {
-            "data": Kept(parameter.detach().clone(), parameter),
-            "grad": keep(parameter.grad),
+            "data": _keep_tensor(parameter, copied),
+            "grad": parameter.grad if id(parameter.grad) in dropped else keep(parameter.grad, copied),
             "requires_grad": parameter.requires_grad,
         }
         for name, parameter in named.items()
@@ -156,7 +175,9 @@ def put_back_parameters(named: Mapping[str, Tensor], tree: dict[str, Tree]) -> d
     return restored
 
 
-def keep_modules(modules: Iterable[nn.Module], named: Mapping[str, Tensor]) -> list[Tree]:
+def keep_modules(
+    modules: Iterable[nn.Module], named: Mapping[str, Tensor], copied: Copy = clone
+) -> list[Tree]:
     """Buffers and plain attributes (`training` among them) of each module, and its parameters' names."""
     names = {id(parameter): name for name, parameter in named.items()}
     return [
@@ -165,8 +186,8 @@ def keep_modules(modules: Iterable[nn.Module], named: Mapping[str, Tensor]) -> l
                 name: None if parameter is None else names[id(parameter)]
                 for name, parameter in module._parameters.items()
             },
-            "buffers": {name: keep(buffer) for name, buffer in module._buffers.items()},
-            "attributes": keep_attributes(module, OF_MODULES),
+            "buffers": {name: keep(buffer, copied) for name, buffer in module._buffers.items()},
+            "attributes": keep_attributes(module, OF_MODULES, copied),
         }
         for module in modules
     ]
@@ -185,29 +206,29 @@ def put_back_modules(modules: Iterable[nn.Module], trees: list[Tree], named: Map
         put_back_into(vars(module), tree["attributes"], OF_MODULES)
 
 
-def keep_optimizers(optimizers: Iterable[torch.optim.Optimizer]) -> list[Tree]:
+def keep_optimizers(optimizers: Iterable[torch.optim.Optimizer], copied: Copy = clone) -> list[Tree]:
     """Each optimizer; of those that share a state, as a wrapper does, the first alone with it."""
     seen: set[int] = set()
     trees = []
     for optimizer in optimizers:
-        tree = _keep_optimizer(optimizer) if id(optimizer.state) not in seen else {"state": None}
+        tree = _keep_optimizer(optimizer, copied) if id(optimizer.state) not in seen else {"state": None}
         tree |= {
             "class": type(optimizer).__name__,
-            "attributes": keep_attributes(optimizer, _OF_OPTIMIZERS),
+            "attributes": keep_attributes(optimizer, _OF_OPTIMIZERS, copied),
         }
         seen.add(id(optimizer.state))
         trees.append(tree)
     return trees
 
 
-def _keep_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tree]:
+def _keep_optimizer(optimizer: torch.optim.Optimizer, copied: Copy) -> dict[str, Tree]:
     """State and param groups of an optimizer, parameters named by their place."""
     places = {id(p): place for place, p in enumerate(_parameters(optimizer))}
     return {
-        "state": [(places.get(id(key), key), keep(value)) for key, value in optimizer.state.items()],
-        "objects": [keep(vars(each)) for each in _objects(optimizer.state)],
+        "state": [(places.get(id(key), key), keep(value, copied)) for key, value in optimizer.state.items()],
+        "objects": [keep(vars(each), copied) for each in _objects(optimizer.state)],
         "groups": [
-            {name: keep(value) for name, value in group.items() if name != "params"}
+            {name: keep(value, copied) for name, value in group.items() if name != "params"}
             for group in optimizer.param_groups
         ],
     }
@@ -265,19 +286,22 @@ def unwrap(optimizers: Iterable[torch.optim.Optimizer]) -> list[torch.optim.Opti
     return list(found.values())
 
 
-def keep_attributes(thing: object, but: frozenset[str] = frozenset()) -> dict[str, Tree]:
+def keep_attributes(
+    thing: object, but: frozenset[str] = frozenset(), copied: Copy = clone
+) -> dict[str, Tree]:
     """Attributes of `thing` that are plain values, tensors, arrays or containers, all `but` some."""
-    return {name: keep(value) for name, value in vars(thing).items() if _is_kept(name, value, but)}
+    return {name: keep(value, copied) for name, value in vars(thing).items() if _is_kept(name, value, but)}
 
 
-OF_MODULES = frozenset({"_parameters", "_buffers", "_modules"})
+OF_MODULES = frozenset(vars(nn.Module())) - {"training"}
 _OF_OPTIMIZERS = frozenset({"state", "param_groups", "defaults"})
 _OF_GROUPS = frozenset({"params"})
 
 
 def _is_kept(name: object, value: object, but: frozenset[str]) -> bool:
-    private_hooks = isinstance(name, str) and name.startswith("_") and "_hook" in name
-    return isinstance(value, _KEPT) and name not in but and not private_hooks
+    if name in but or not isinstance(value, _KEPT):
+        return False
+    return not (isinstance(name, str) and name.startswith("_") and "_hook" in name)
 
 
 # What the data pipeline holds ------------------------------------------------------------------------
@@ -386,7 +410,8 @@ def _same(now: list[Any], then: list[Any]) -> bool:
 def _attributes(thing: object) -> dict[str, Any]:
     """Attributes of `thing` itself, those in slots too, but not the workers of a DataLoader."""
     attributes = dict(getattr(thing, "__dict__", {}))
-    for name, slot in _slots(thing):
+    kind: Any = type(thing)
+    for name, slot in _slots(kind):
         with suppress(AttributeError):  # nothing in it yet
             attributes[name] = slot.__get__(thing)
     if isinstance(thing, DataLoader):
@@ -396,7 +421,8 @@ def _attributes(thing: object) -> dict[str, Any]:
 
 def _set_attributes(thing: object, values: Mapping[str, Any], gone: Iterable[str] = ()) -> None:
     """Give `thing` those of `values` that it has not, past any `__setattr__`, and take out those `gone`."""
-    own, slots, present = getattr(thing, "__dict__", {}), dict(_slots(thing)), _attributes(thing)
+    kind: Any = type(thing)
+    own, slots, present = getattr(thing, "__dict__", {}), dict(_slots(kind)), _attributes(thing)
     for name in gone:
         if name in slots:
             slots[name].__delete__(thing)
@@ -411,10 +437,10 @@ def _set_attributes(thing: object, values: Mapping[str, Any], gone: Iterable[str
             own[name] = value
 
 
-def _slots(thing: object) -> Iterator[tuple[str, MemberDescriptorType]]:
-    for kind in type(thing).__mro__:
-        if "__slots__" in vars(kind):
-            yield from ((n, m) for n, m in vars(kind).items() if isinstance(m, MemberDescriptorType))
+@lru_cache(maxsize=256)
+def _slots(kind: type) -> list[tuple[str, MemberDescriptorType]]:
+    slotted = [vars(each) for each in kind.__mro__ if "__slots__" in vars(each)]
+    return [(n, m) for each in slotted for n, m in each.items() if isinstance(m, MemberDescriptorType)]
 
 
 # Random generators -----------------------------------------------------------------------------------
@@ -493,6 +519,11 @@ def find(kinds: tuple[type, ...], *roots: object, depth: int = 8, most: int = 10
     return [thing for thing in _walk(roots, beyond, depth, most) if isinstance(thing, kinds)]
 
 
+def held_by(module: nn.Module) -> list[object]:
+    """What a module has as attributes, empty containers left out: it has a dozen for hooks alone."""
+    return [value for value in vars(module).values() if not isinstance(value, (dict, set)) or value]
+
+
 def _walk(
     roots: Iterable[object], beyond: Callable[[object], Iterable[object]], depth: int = 8, most: int = 10_000
 ) -> Iterator[Any]:
@@ -526,6 +557,8 @@ def _held_by(thing: object) -> Iterable[object]:
         return (thing.func, *thing.args, *thing.keywords.values())
     if isinstance(thing, (type, ModuleType, Tensor, nn.Module, *SIMPLE)):
         return ()
+    if type(thing).__module__.partition(".")[0] == "torch":
+        return _attributes(thing).values()
     methods = [value for value in vars(type(thing)).values() if isinstance(value, FunctionType)]
     return (*_attributes(thing).values(), *methods)
 

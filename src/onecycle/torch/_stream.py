@@ -51,17 +51,18 @@ class Stream:
         if self._samplers:
             self._epochs = torch.Generator()
             self._generators.append(self._epochs)
+        self.resumable = True  # whether a place will be asked for before one is put back
         self._batches: Iterator[Any] | None = None
         self._start: Tree = None
         self._taken = 0
 
     def __next__(self) -> Any:
-        if self._batches is None:
-            self._begin()
-        try:
-            return self._take()
-        except StopIteration:
-            self._begin()
+        if self._batches is not None:
+            try:
+                return self._take()
+            except StopIteration:
+                pass
+        self._begin()
         try:
             return self._take()
         except StopIteration:
@@ -94,7 +95,13 @@ class Stream:
         put_back_random(self._generators, tree["random"])
 
     def keep(self) -> Tree:
-        """The present place."""
+        """The present place.
+
+        Raises:
+            RuntimeError: the epoch began while the stream was not resumable.
+        """
+        if self._taken and self._start is None:
+            raise RuntimeError("the place in the data is not known before the state set aside is restored")
         return {"start": self._start, "taken": self._taken, "now": self.keep_sources()}
 
     def put_back(self, tree: Tree) -> None:
@@ -103,7 +110,7 @@ class Stream:
         Raises:
             ValueError: begun anew, the loader gives fewer batches than had been taken from it.
         """
-        self._batches = None
+        self._batches, self.resumable = None, True
         if tree["taken"] and not isinstance(self._loader, Iterator):
             self.put_back_sources(tree["start"])
             self._begin()
@@ -119,7 +126,7 @@ class Stream:
         self.put_back_sources(tree["now"])
 
     def _begin(self) -> None:
-        self._start, self._taken = self.keep_sources(), 0
+        self._start, self._taken = self.keep_sources() if self.resumable else None, 0
         if self._samplers:  # the order of a DistributedSampler depends on its epoch alone
             epoch = int(torch.randint(1 << 16, (), generator=self._epochs))
             for sampler in self._samplers:

@@ -4,21 +4,24 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from onecycle._policies import HYPERS
 from onecycle.torch import _checkpoint
 from onecycle.torch._hypers import Hypers
 from onecycle.torch._processes import Processes
+from onecycle.torch._room import PLACES, Copy, Place, clone, copier
 from onecycle.torch._state import (
     Tree,
     find,
+    held_by,
     keep_modules,
     keep_optimizers,
     keep_parameters,
@@ -33,6 +36,7 @@ from onecycle.torch._stream import Stream, private
 TARGETS = ("labels", "label", "targets", "target", "y")
 _GRAD = "grad_enabled"
 PARTS = (tuple, list, Mapping)
+_MOST = sys.float_info.max
 Loss = Callable[..., Tensor]
 Amp = bool | str | torch.dtype | torch.amp.GradScaler | None
 
@@ -70,6 +74,9 @@ class Trial:
         clip_grad_norm: greatest norm of the whole gradient.
         metrics: functions of (model output, target) by name that give a batch's mean; `evaluate`
             leaves their means over the validation set in `self.metrics`.
+        keep_on: where a copy of parameters and optimizer state lies while a range test or pilots train:
+            their "device", the "host" or a temporary file on "disk"; None: the first of these that is left
+            as much room again.
 
     Raises:
         TypeError: an argument is of the wrong kind; the message names it and the way out.
@@ -90,6 +97,7 @@ class Trial:
         accumulate: int = 1,
         clip_grad_norm: float | None = None,
         metrics: Mapping[str, Loss] | None = None,
+        keep_on: Place | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -119,6 +127,8 @@ class Trial:
             raise TypeError(f"clip_grad_norm must be a number or None, got {type(clip_grad_norm).__name__}")
         if clip_grad_norm is not None and not clip_grad_norm > 0:
             raise ValueError(f"clip_grad_norm must be > 0 or None, got {clip_grad_norm}")
+        if keep_on is not None and keep_on not in PLACES:
+            raise ValueError(f"keep_on must be {', '.join(map(repr, PLACES))} or None, got {keep_on!r:.60}")
         if step is not None and (accumulate > 1 or clip_grad_norm is not None or amp is not None):
             raise ValueError(
                 "step does its own forward, backward and update: do accumulate, clip_grad_norm and amp in it"
@@ -140,6 +150,7 @@ class Trial:
         self._accumulate = accumulate
         self._clip = clip_grad_norm
         self._metrics = dict(metrics or {})
+        self._keep_on, self._setting_aside = keep_on, False
         used = {"step": step, "loss_fn": loss_fn}
         self._roots = {"": model}
         for name, user in used.items():
@@ -149,7 +160,7 @@ class Trial:
         self._modules = list(modules.values())
         self._all_optimizers = unwrap([*optimizers, *find((Optimizer,), step)])
         self._scalers = find((torch.amp.GradScaler,), self._scaler, step)
-        self._stream = Stream(train_loader, val_loader, *used.values(), *map(vars, self._modules))
+        self._stream = Stream(train_loader, val_loader, *used.values(), *map(held_by, self._modules))
         self._hypers = Hypers(optimizers)
         self._needs_closure = any(map(_needs_closure, optimizers))
         if self._needs_closure and (len(optimizers) > 1 or self._scaler is not None):
@@ -200,9 +211,11 @@ class Trial:
             ValueError: a value is no finite number, or momentum is to be set alone and there is none.
         """
         for name, value in hyper.items():
-            if not isinstance(value, (int, float, np.number)) or not abs(value) <= sys.float_info.max:
+            if type(value) is float and -_MOST <= value <= _MOST:
+                continue
+            if not isinstance(value, (int, float, np.number)) or not abs(value) <= _MOST:
                 raise ValueError(f"{name} must be a finite number, got {value!r:.60}")
-        if hyper.keys() == {"momentum"} and not self._hypers.has_momentum:
+        if "momentum" in hyper and len(hyper) == 1 and not self._hypers.has_momentum:
             raise ValueError(
                 f"momentum cannot be set: the optimizer, {self.describe()['optimizer']}, has no momentum"
             )
@@ -232,7 +245,7 @@ class Trial:
         for _ in range(32):
             loss = self._update([self._next_batch() for _ in range(self._accumulate)])
             if loss is not None:
-                return self._over_all(loss)
+                return loss if self._processes.count == 1 else self._over_all(loss)
         return torch.tensor(float("nan"), device=self._device)
 
     @torch.no_grad()
@@ -274,6 +287,20 @@ class Trial:
             _GRAD: torch.is_grad_enabled(),
         }
 
+    def set_aside(self) -> Tree:
+        """`save` for a state that is restored before anything but this trial has changed it: it costs less.
+
+        The copies lie where there is room for them. A gradient that the first update drops is held, and not
+        copied. Where an epoch begins is not kept until the state is restored.
+        """
+        self._setting_aside = True
+        try:
+            state = self.save()
+        finally:
+            self._setting_aside = False
+        self._stream.resumable = False
+        return state
+
     def restore(self, state: Tree) -> None:
         """Put the trial back to where `save` was called, in the very same tensors."""
         # An interrupt that strikes in the exit of torch.no_grad leaves it on.
@@ -284,6 +311,13 @@ class Trial:
                 scaler.load_state_dict(kept)
                 scaler._per_optimizer_states.clear()  # a step that failed midway leaves it half unscaled
         self._stream.put_back(state["data"])
+
+    def read_losses(self, losses: Sequence[Tensor]) -> list[float]:
+        """What steps gave, as floats; the device is waited for once."""
+        if len({(loss.device, loss.dtype) for loss in losses}) != 1:
+            return [float(loss) for loss in losses]
+        numbers: list[float] = torch.stack(list(losses)).tolist()
+        return numbers
 
     def write(self, path: str | Path, note: Mapping[str, Any] | None = None) -> None:
         """Write `save()`, and a JSON-like `note` with it, to one safetensors file, atomically.
@@ -338,11 +372,35 @@ class Trial:
         """Modules, and parameters and optimizers too if `entire`; None: if evaluation changes those."""
         self._processes.reshard()
         named = name_parameters(self._roots, self._all_optimizers)
-        state: dict[str, Tree] = {"modules": keep_modules(self._modules, named)}
+        copied: Copy = clone
+        dropped: frozenset[int] = frozenset()
+        if self._setting_aside:
+            copied, dropped = copier(self._live(named.values()), self._keep_on), self._dropped()
+        state: dict[str, Tree] = {"modules": keep_modules(self._modules, named, copied)}
         if entire or (entire is None and any(map(_switch, self._optimizers))):
-            state["parameters"] = keep_parameters(named)
-            state["optimizers"] = keep_optimizers(self._all_optimizers)
+            state["parameters"] = keep_parameters(named, copied, dropped)
+            state["optimizers"] = keep_optimizers(self._all_optimizers, copied)
         return state
+
+    def _live(self, parameters: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Most of what a state has copies of."""
+        yield from parameters
+        for optimizer in self._all_optimizers:
+            for values in optimizer.state.values():
+                if isinstance(values, dict):
+                    yield from (value for value in values.values() if isinstance(value, Tensor))
+
+    def _dropped(self) -> frozenset[int]:
+        """The ids of the gradients that an update drops, and that nothing else writes to."""
+        plain = all(
+            getattr(each.zero_grad, "__func__", None) is Optimizer.zero_grad for each in self._optimizers
+        )
+        others = distributed.is_available() and distributed.is_initialized()  # they have buckets of them
+        if self._own_step is not None or type(self).step is not Trial.step or not plain or others:
+            return frozenset()
+        parameters = (p for each in self._optimizers for group in each.param_groups for p in group["params"])
+        gradients = (p.grad for p in parameters if p.grad is not None and p.grad.layout == torch.strided)
+        return frozenset(id(g) for g in gradients if g.untyped_storage().nbytes() == g.nbytes)
 
     def _put_back_model(self, state: dict[str, Tree]) -> None:
         self._processes.reshard()
@@ -360,41 +418,45 @@ class Trial:
 
     def _update(self, batches: list[Any]) -> Tensor | None:
         """One update of every optimizer; None where the loss scaler skipped it."""
-
-        def closure() -> Tensor:
-            for each in self._optimizers:
-                each.zero_grad(set_to_none=True)
-            total: Tensor | None = None
-            for batch in batches:
-                with self._autocast():
-                    loss = _scalar(self._loss(*self._forward(batch)), "loss_fn")
-                if len(batches) > 1:
-                    loss = loss / len(batches)
-                if not loss.requires_grad:
-                    raise ValueError(
-                        "loss_fn gave a loss without a gradient: compute it from the model's output in torch "
-                        "without detach(), item() or no_grad(), or pass step for a loop of your own"
-                    )
-                (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-                total = loss.detach() if total is None else total + loss.detach()
-            if self._clip is not None:
-                self._clip_gradients(self._clip)
-            assert total is not None
-            return total
-
+        if self._needs_closure:
+            return self._optimizers[0].step(partial(self._backward, batches))  # type: ignore[arg-type, return-value]
+        loss = self._backward(batches)
         if self._scaler is None:
-            if self._needs_closure:
-                return self._optimizers[0].step(closure)  # type: ignore[arg-type, return-value]
-            loss = closure()
             for each in self._optimizers:
                 each.step()
             return loss
-        loss = closure()
         for each in self._optimizers:
             self._scaler.step(each)
         scale = self._scaler.get_scale()
         self._scaler.update()
         return loss if self._scaler.get_scale() >= scale else None
+
+    def _backward(self, batches: list[Any]) -> Tensor:
+        """Leave the gradient of the mean loss over the batches in the parameters; that loss."""
+        for each in self._optimizers:
+            each.zero_grad(set_to_none=True)
+        total: Tensor | None = None
+        for batch in batches:
+            if self._dtype is None:
+                loss = self._loss(*self._forward(batch))
+            else:
+                with self._autocast():
+                    loss = self._loss(*self._forward(batch))
+            if not (isinstance(loss, Tensor) and loss.ndim == 0):
+                loss = _scalar(loss, "loss_fn")
+            if len(batches) > 1:
+                loss = loss / len(batches)
+            if not loss.requires_grad:
+                raise ValueError(
+                    "loss_fn gave a loss without a gradient: compute it from the model's output in torch "
+                    "without detach(), item() or no_grad(), or pass step for a loop of your own"
+                )
+            (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+            total = loss.detach() if total is None else total + loss.detach()
+        if self._clip is not None:
+            self._clip_gradients(self._clip)
+        assert total is not None
+        return total
 
     def _clip_gradients(self, norm: float) -> None:
         parameters = []
@@ -540,8 +602,15 @@ def _scalar(loss: Any, name: str) -> Tensor:
 
 def _to(batch: Any, device: torch.device) -> Any:
     """`batch` with every tensor in its tuples, lists and dicts on `device`."""
+    if isinstance(batch, Tensor):
+        return batch if batch.device == device else batch.to(device, non_blocking=True)
+    if type(batch) in (tuple, list):
+        for item in batch:
+            if not isinstance(item, Tensor) or item.device != device:
+                return type(batch)([_to(item, device) for item in batch])
+        return batch
     if hasattr(batch, "to") and callable(batch.to):
-        return batch.to(device, non_blocking=True) if isinstance(batch, Tensor) else batch.to(device)
+        return batch.to(device)
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(_to(item, device) for item in batch))
     if isinstance(batch, (tuple, list)):
