@@ -56,7 +56,8 @@ class Suggestion:
 
     def __post_init__(self) -> None:
         for name in ("value", "low", "high", *(() if self.base_lr is None else ("base_lr",))):
-            if not isinstance(given := getattr(self, name), Real) or isinstance(given, bool):
+            given: object = getattr(self, name)
+            if isinstance(given, bool) or not isinstance(given, Real):
                 raise ValueError(f"{name} must be a number > 0, got {brief(given)}")
         if not 0 < self.low <= self.value <= self.high <= sys.float_info.max:
             raise ValueError(

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 import onecycle as oc  # noqa: E402 - as above
-from benchmarks.reliability import fuzz, report, restore, soak  # noqa: E402 - where torch is
+from benchmarks.reliability import files, fuzz, report, restore, soak  # noqa: E402 - where torch is
 from onecycle._jobs import read_record  # noqa: E402 - as above
 from onecycle._schedules import ClosedForm  # noqa: E402 - as above
 from onecycle._train import History  # noqa: E402 - as above
@@ -60,7 +60,7 @@ def test_the_report_has_no_empty_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"injected": 3, "lost": [], "made_with": {"onecycle": "0.1.0"}}
     names = ("range test: NaN", "find: kill", "find: full disk", "tune: kill", "tune: Ray node that dies")
     rows = {"faults": {**dict.fromkeys(names, row), "train: NaN": {**row, "lost": ["step 3: the weights"]}}}
-    monkeypatch.setattr(report.files, "read", lambda part: rows.get(part, {}))
+    monkeypatch.setattr(files, "read", lambda part: rows.get(part, {}))
     text = report.report()
     assert "| kill | a | a | 3 | not measured yet | 3 |" in text
     assert "| NaN | 3 | not measured yet | not measured yet | 3 | not measured yet |" in text
