@@ -82,17 +82,25 @@ def smooth(curve: Curve, width: float | None = None) -> Smoothed:
     )
 
 
+def repeats(curve: Curve) -> list[Any]:
+    """What selects the points of each sweep."""
+    seed = curve.seed
+    if seed.size and (seed == seed[0]).all():
+        return [slice(None)]
+    return [seed == one for one in np.unique(seed)]
+
+
 def _runs(curve: Curve) -> tuple[list[tuple[Floats, Floats]], list[float]]:
     # Values above 0 and losses of each repeat up to its first non-finite loss, and the values of these.
     runs, lost = [], []
-    for seed in np.unique(curve.seed):
-        mine = curve.seed == seed
+    for mine in repeats(curve):
         value, loss = curve.value[mine], curve.loss[mine]
         bad = np.flatnonzero(~np.isfinite(finite_or_lost(loss)))
         if bad.size:
             lost.append(float(value[bad[0]]))
             value, loss = value[: bad[0]], loss[: bad[0]]
-        runs.append((value[value > 0], loss[value > 0]))
+        used = value > 0
+        runs.append((value, loss) if used.all() else (value[used], loss[used]))
     return runs, lost
 
 
@@ -152,9 +160,12 @@ def _unit_spaced(x: Floats, width: float | None, repeats: int) -> Floats:
     if span == 0:
         return np.zeros(n)
     floor = min(0.06, span / 20) if width is None else width
-    first = np.arange(n - 1)
-    low, high = np.maximum(first + 1 - 3 * repeats, 0), np.minimum(first + 3 * repeats, n - 1)
-    spacing = repeats * (x[high] - x[low]) / (high - low)
+    reach, first = 3 * repeats, np.arange(n - 1)
+    points = np.minimum(first + reach, n - 1) - np.maximum(first + 1 - reach, 0)
+    beyond = min(reach, n) - 1  # of the gaps, for which there is no point so far off
+    above = np.concatenate([x[reach:], np.full(beyond, x[-1])])
+    below = np.concatenate([np.full(beyond, x[0]), x[: max(n - reach, 0)]])
+    spacing = repeats * (above - below) / points
     return np.concatenate([[0.0], np.cumsum(np.diff(x) / np.maximum(floor, 3 * spacing))])
 
 
@@ -169,10 +180,15 @@ def _local_lines(u: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats, Float
     share = place - cell
     kernel = np.exp(-((np.arange(-_REACH * CELLS, _REACH * CELLS + 1) * step) ** 2) / 2)
 
+    # Points rise, so those of a cell are neighbours.
+    begins = np.concatenate([[0], np.flatnonzero(np.diff(cell)) + 1])
+    taken = cell[begins]
+
     def cells(data: Floats) -> Floats:
         total = np.zeros(gaps + 2)
-        total += np.bincount(cell, (1 - share) * data, gaps + 2)
-        total += np.bincount(cell + 1, share * data, gaps + 2)
+        upper = share * data
+        total[taken] += np.add.reduceat(data - upper, begins)
+        total[taken + 1] += np.add.reduceat(upper, begins)
         return total[: gaps + 1]
 
     def under(weight: Floats, sums: Floats) -> Floats:

@@ -17,7 +17,7 @@ from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._files import read_document, write_document
 from onecycle._schedules import Array as Floats
-from onecycle._smooth import CELLS, LARGEST, Smoothed, finite_or_lost, smooth
+from onecycle._smooth import CELLS, LARGEST, Smoothed, finite_or_lost, repeats, smooth
 
 _FORMAT, _VERSION = "onecycle.suggestion", 1
 _NUMBER, _TEXT = (int, float), str
@@ -285,11 +285,11 @@ def read(curve: Curve) -> tuple[Anchors, float, float]:
 
 
 def _check_sweep(curve: Curve, hyper: str) -> None:
-    for seed in np.unique(curve.seed):
-        value = curve.value[curve.seed == seed]
+    for mine in repeats(curve):
+        value = curve.value[mine]
         back = np.flatnonzero(np.diff(value) < -1e-6 * value[:-1])
         if back.size:
-            at = int(curve.step[curve.seed == seed][back[0] + 1])
+            at = int(curve.step[mine][back[0] + 1])
             raise Inconclusive(
                 f"the {hyper} goes down at step {at}, so this is no range test: sweep it upwards only"
             )
@@ -478,12 +478,12 @@ def _from_tool(curve: Curve, rule: str) -> Suggestion:
     # Other tools read one sweep; of several, each is read by itself.
     answers = []
     refusal = Inconclusive("the curve holds no point: run a range test first")
-    for seed in np.unique(curve.seed):
-        mine = (curve.seed == seed) & (curve.value > 0)
+    for mine in repeats(curve):
+        value, loss = curve.value[mine], curve.loss[mine]
         try:
             # Infinite and huge losses take the tools where they would take them, in silence.
             with np.errstate(over="ignore", invalid="ignore"):
-                answers.append(_rules.RULES[rule](curve.value[mine], curve.loss[mine]))
+                answers.append(_rules.RULES[rule](value[value > 0], loss[value > 0]))
         except Inconclusive as error:
             refusal = error
     if not answers:
