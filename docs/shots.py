@@ -41,9 +41,9 @@ COLUMNS, ROWS = 96, 24
 # What runs in a terminal, and a pattern of what is on the screen when it is taken; None: at the end.
 RECORDED: list[tuple[str, dict[str, str | None]]] = [
     ("demo", {"demo-live": "constant 0.001, the default ━━━━", "demo": None}),
-    ("find digits --epochs 60 --out found", {"find-live": "pilot 3 of 4", "find": None}),
+    ("find digits --epochs 60 --out found", {"find-live": "pilot 3, peak", "find": None}),
     ("tune digits --epochs 10 --out tuned", {"tune-live": r"best so far(.|\n)*\d/\d+, ", "tune": None}),
-    ("train digits --recipe tuned/recipe.toml --out trained", {"train-live": "132/220", "train": None}),
+    ("train digits --recipe tuned/recipe.toml --out trained", {"train-live": "/220", "train": None}),
     ("find digits --epochs 60 --verbose", {"verbose": None}),
     ("find digits --quiet", {"quiet": None}),
 ]

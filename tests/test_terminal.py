@@ -81,6 +81,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 FIND = ("find", "slow.py", "--steps", 2000)
+LONG = ("find", "slow.py", "--steps", 20_000)
 TUNE = ("tune", "slow.py", "--steps", 600)
 TRAIN = ("train", "slow.py", "--recipe", "recipe.toml")
 
@@ -89,7 +90,7 @@ TRAIN = ("train", "slow.py", "--recipe", "recipe.toml")
     ("command", "parts"),
     [
         (FIND, ["loading slow.py", "finding a rate for slow.py", " of 400 updates, 0:0", "range test of lr",
-                "pilot 2 of ", "best so far: up to ", "range test  ", "max_lr "]),
+                "pilot 2, peak ", "best so far: up to ", "range test  ", "max_lr "]),
         (TUNE, ["looking at slow.py", "settling rate", "of 1 trainings", "0:0", "range test of lr",
                 "best so far: ", "momentum 0.95 to 0.85", "max_lr  ", "batch_size "]),
         (TRAIN, ["loading slow.py", "training slow.py", "/300, 0:0", "loss ", "best validation loss ",
@@ -128,15 +129,15 @@ def test_verbose_goes_above_the_display(folder: Path) -> None:
     terminal = Terminal(folder, *FIND, "--verbose")
     text = terminal.read()
     assert terminal.end() == 0
-    for part in ("task slow.py, seed 0", "range test: 100 of 100 mini-batches", "pilot: 75 updates", " left"):
+    for part in ("task slow.py, seed 0", "range test: 100 of 100 mini-batches", "pilot: 25 updates", " left"):
         assert part in text
 
 
 @pytest.mark.parametrize(
     ("command", "at", "message"),
     [
-        (FIND, "pilot 1 of", "; nothing was kept: --out DIR keeps what is finished"),
-        ((*FIND, "--out", "f"), "pilot 1 of",
+        (LONG, "pilot 1, peak", "; nothing was kept: --out DIR keeps what is finished"),
+        ((*LONG, "--out", "f"), "pilot 1, peak",
          "; the range test is kept in f, and `onecycle report f` shows it"),
         (TUNE, "best so far", "; nothing was kept: --out DIR keeps what is finished"),
         ((*TUNE, "--out", "t"), "best so far", r"; \d+ finished runs are kept in t: go on with --resume"),
