@@ -34,7 +34,7 @@ SHOTS = ROOT / "docs/images/shots"
 LOOKS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
-    "phone": {"viewport": {"width": 390, "height": 800}, "is_mobile": True},
+    "phone": {"viewport": {"width": 390, "height": 800}},
 }
 LONGEST = 6000  # pixels of a page that is kept whole
 COLUMNS, ROWS = 96, 24
@@ -72,10 +72,9 @@ def main() -> None:
                 small(picture(browser, screen), SHOTS / f"terminal-{name}.webp", 900)
             reports(browser, Path(folder))
         if arguments.only != "terminal":
-            for look in LOOKS if arguments.all else ("light", "dark"):
+            for look in LOOKS:
                 shots = list(site(browser, look, arguments.all))
-                if look != "phone":
-                    sheet(shots, SHOTS / f"pages-{look}.webp")
+                sheet(shots, SHOTS / f"pages-{look}.webp", columns=8 if look == "phone" else 5)
         browser.close()
 
 
@@ -174,10 +173,9 @@ def whole(page: Page, path: Path) -> None:
     page.screenshot(path=path, full_page=True, clip=clip)  # type: ignore[arg-type]
 
 
-def sheet(pages: list[tuple[str, Image.Image]], path: Path) -> None:
+def sheet(pages: list[tuple[str, Image.Image]], path: Path, columns: int) -> None:
     """One picture of all pages, each with its name."""
     shots = [(name, image) for name, image in pages if name != "genindex"]
-    columns = 5
     width = 1700 // columns - 10
     height = round(shots[0][1].height * width / shots[0][1].width)
     rows = -(-len(shots) // columns)

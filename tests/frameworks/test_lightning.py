@@ -740,7 +740,7 @@ def test_find_lr_takes_length_and_settings_from_the_trainer() -> None:
     run = trainer(max_epochs=20, accumulate_grad_batches=2)
     found = find_lr(module, data, trainer=run, monitor="val_loss", progress=False, budget=1)
     assert found.rule == "pilots"
-    assert re.search(r"5\d updates, 1\d% of the length", found.reason)  # a quarter of 20 * 16 less the sweep
+    assert re.search(r"of 40 updates, 1\d% of the length", found.reason)  # of 20 * 16
     assert module._trainer is None
     assert data.trainer is None
     assert run.lightning_module is None
