@@ -50,7 +50,7 @@ class Session:
     def say(self, *lines: str) -> None:
         """Print on standard error what is done, and why, where --verbose asks for it."""
         if self.verbose:
-            click.echo("\n".join(lines), err=True)
+            print(*lines, sep="\n", file=sys.stderr, flush=True)  # click's echo would go past a display
 
 
 def _note(context: click.Context, parameter: click.Parameter, value: Any) -> None:
