@@ -138,6 +138,7 @@ def test_readme_s_table_is_what_was_measured() -> None:
         "this library": "onecycle",
         "fastai `valley`": "valley",
         "fastai `minimum`": "minimum",
+        "fastai `slide`": "slide",
         "ignite": "ignite",
         "torch-lr-finder": "torch-lr-finder",
         "Lightning up to 2.5.2": "lightning-2.5.2",
