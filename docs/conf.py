@@ -50,7 +50,7 @@ nitpick_ignore_regex = [  # what other libraries' pages would have, names within
     ("py:class", r"onecycle\.transformers\.T"),
 ]
 
-myst_enable_extensions = ["attrs_inline", "substitution"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "substitution"]
 
 
 NAMES = {
