@@ -21,9 +21,7 @@ SHARE = 0.6  # of the updates that goes to the second length
 TIE = 0.03  # losses nearer than this share of what was gained are as good
 PLATEAU = 0.95  # decades that tie, and so do not tell
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-pilots.md.
-POWER = (
-    0.75  # by which the best rate moves with the length, for each power of the length that the loss misses
-)
+POWER = 0.75  # of the length, by which the best rate falls where longer runs end no lower
 FARTHEST = 10**0.75  # that the rate is moved for the length
 ONE_LENGTH = 10**-0.25  # likewise where pilots of one length cannot tell
 TRUST = 0.6  # weight of the pilots against the range test, less where they are short:
@@ -143,13 +141,13 @@ def settle(run: Run, rate: float, how: Plan, total_steps: int, start: float) -> 
 def climb(run: Run, rate: float, steps: int, most: int, start: float) -> dict[float, float]:
     """Final losses by rate: half a decade to both sides, and on while an end is best, or the upper ties."""
     seen: dict[float, float] = {}
+    tried: list[int] = []
 
     def try_(*powers: int) -> None:
         rates = [rate * STEP**power for power in powers]
         seen.update(zip(rates, run(rates, steps), strict=True))
         tried.extend(powers)
 
-    tried: list[int] = []
     try_(*(0, 1, -1)[:most])
     while len(seen) < most:
         ties = _ties(seen, start)

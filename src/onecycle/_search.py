@@ -333,8 +333,7 @@ class Search:
         if self.room(share) < 3:
             self._decide("batch_size", facts.batch_size, "the task's own: the budget does not allow for more")
             return setting
-        own = setting
-        tried = [own, self._resized(own, 0.5), self._resized(own, 2)]
+        tried = [setting, self._resized(setting, 0.5), self._resized(setting, 2)]
         results, names = self._pilots("batch_size", tried, share)
         self._refuse_if_failed(results[0])
         best = 0

@@ -13,14 +13,12 @@ import click
 from onecycle.cli._session import Session, common, examples, talking
 from onecycle.cli._task import (
     NOTHING_KEPT,
-    epochs_option,
     kept,
     next_command,
     noted,
+    of_task,
     out_option,
     prepare,
-    steps_option,
-    task_option,
 )
 from onecycle.cli._words import begun, in_json, in_words, swept, tried
 
@@ -38,9 +36,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("task")
-@task_option
-@epochs_option
-@steps_option
+@of_task
 @click.option("--budget", type=float, default=0.2, show_default=True,
               help="Share of the training's length that may be spent.")  # fmt: skip
 @click.option("--start", type=float, default=1e-7, show_default=True, help="First rate of the sweep.")

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from onecycle.cli._session import FOLDER, Session
+from onecycle.cli._session import FOLDER, F, Session
 
 if TYPE_CHECKING:
     from onecycle.tasks import Task
 
 out_option = click.option("--out", type=FOLDER, help="Keep settings, curves, figures and results here.")
-epochs_option = click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Length of training.")
-steps_option = click.option("--steps", type=click.IntRange(1), help="Length of training in updates instead.")
 NOTHING_KEPT = "; nothing was kept: --out DIR keeps what is finished"
 
 
@@ -38,8 +36,16 @@ def _options(_context: click.Context, _parameter: click.Parameter, given: Sequen
     return options
 
 
-task_option = click.option("--option", "options", multiple=True, metavar="NAME=VALUE", callback=_options,
-                           help="An argument of the task, such as augment=false; repeatable.")  # fmt: skip
+def of_task(command: F) -> F:
+    """Options of the task, and how long it trains."""
+    for option in (
+        click.option("--steps", type=click.IntRange(1), help="Length of training in updates instead."),
+        click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Length of training."),
+        click.option("--option", "options", multiple=True, metavar="NAME=VALUE", callback=_options,
+                     help="An argument of the task, such as augment=false; repeatable."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
 
 
 def noted(options: dict[str, Any]) -> dict[str, Any]:

@@ -12,13 +12,11 @@ import click
 from onecycle.cli._session import FILE, Diverged, Session, common, examples, talking
 from onecycle.cli._task import (
     NOTHING_KEPT,
-    epochs_option,
     kept,
     noted,
+    of_task,
     out_option,
     prepare,
-    steps_option,
-    task_option,
 )
 from onecycle.cli._words import begun, in_a_line, looked
 
@@ -27,9 +25,7 @@ from onecycle.cli._words import begun, in_a_line, looked
                              "train digits --recipe found/recipe.toml --out trained --resume"))  # fmt: skip
 @click.argument("task")
 @click.option("--recipe", "recipe_file", type=FILE, required=True, help="What `find` wrote, or you.")
-@task_option
-@epochs_option
-@steps_option
+@of_task
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint in --out.")
 @click.option("--checkpoint-every", type=click.IntRange(1), metavar="STEPS",
               help="Updates between checkpoints within an epoch, beside the one after each.")  # fmt: skip

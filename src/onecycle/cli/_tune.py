@@ -10,14 +10,12 @@ import click
 from onecycle.cli._session import Session, common, examples, talking
 from onecycle.cli._task import (
     NOTHING_KEPT,
-    epochs_option,
     kept,
     next_command,
     noted,
+    of_task,
     one_length,
     out_option,
-    steps_option,
-    task_option,
 )
 from onecycle.cli._words import RECIPE, begun, in_a_line, wrapped
 
@@ -33,9 +31,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("task")
-@task_option
-@epochs_option
-@steps_option
+@of_task
 @click.option("--budget", type=float, default=1.0, show_default=True,
               help="Full trainings that may be spent, from 0.05 to 20.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
