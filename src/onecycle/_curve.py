@@ -88,8 +88,8 @@ class Curve:
         content = {
             "value": values,
             "loss": _floats("loss", loss, n),
-            "step": _ints("step", np.arange(n) if step is None else step, n),
-            "seed": _ints("seed", np.zeros(n, np.int64) if seed is None else seed, n),
+            "step": _sealed("step", np.arange(n), n) if step is None else _ints("step", step, n),
+            "seed": _sealed("seed", np.zeros(n, np.int64), n) if seed is None else _ints("seed", seed, n),
             "val_loss": None if val_loss is None else _floats("val_loss", val_loss, n),
             "noise": None if noise is None else _floats("noise", noise, n),
             "hyper": hyper,

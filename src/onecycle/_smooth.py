@@ -36,6 +36,7 @@ class Smoothed(NamedTuple):
 
 # Grid points per kernel width, and how many widths the kernel reaches.
 CELLS, _REACH = 8, 5
+_BLOCK = 2**13  # points that are summed at once, so that they stay in the processor's cache
 
 # Differences and sums of larger losses overflow; a run with such a loss is lost anyway.
 LARGEST = 1e300
@@ -43,7 +44,8 @@ LARGEST = 1e300
 
 def finite_or_lost(loss: Floats) -> Floats:
     """The losses, infinite in place of those beyond `LARGEST`."""
-    return np.where(np.abs(loss) > LARGEST, np.copysign(np.inf, loss), loss)
+    beyond = np.abs(loss) > LARGEST
+    return np.where(beyond, np.copysign(np.inf, loss), loss) if beyond.any() else loss
 
 
 def smooth(curve: Curve, width: float | None = None) -> Smoothed:
@@ -55,9 +57,8 @@ def smooth(curve: Curve, width: float | None = None) -> Smoothed:
         return Smoothed(none, none, none, np.nan, 0.0, 0, min(lost, default=None))
     x = np.log10(np.concatenate([value for value, _ in runs]))
     despiked = [despike(loss) for _, loss in runs]
-    y = np.concatenate(despiked)
-    order = np.argsort(x, kind="stable")
-    x, y = x[order], y[order]
+    order = slice(None) if (x[1:] >= x[:-1]).all() else np.argsort(x, kind="stable")
+    x, y = x[order], np.concatenate(despiked)[order]
 
     early = max(int(np.searchsorted(x, x[0] + (x[-1] - x[0]) / 10, side="right")), min(3, n))
     start = float(np.median(y[:early]))
@@ -160,13 +161,16 @@ def _unit_spaced(x: Floats, width: float | None, repeats: int) -> Floats:
     if span == 0:
         return np.zeros(n)
     floor = min(0.06, span / 20) if width is None else width
+    gaps = np.diff(x)
+    if 3.1 * repeats * gaps.max() < floor:  # points are nowhere so far apart
+        return np.concatenate([[0.0], np.cumsum(gaps / floor)])
     reach, first = 3 * repeats, np.arange(n - 1)
     points = np.minimum(first + reach, n - 1) - np.maximum(first + 1 - reach, 0)
     beyond = min(reach, n) - 1  # of the gaps, for which there is no point so far off
     above = np.concatenate([x[reach:], np.full(beyond, x[-1])])
     below = np.concatenate([np.full(beyond, x[0]), x[: max(n - reach, 0)]])
     spacing = repeats * (above - below) / points
-    return np.concatenate([[0.0], np.cumsum(np.diff(x) / np.maximum(floor, 3 * spacing))])
+    return np.concatenate([[0.0], np.cumsum(gaps / np.maximum(floor, 3 * spacing))])
 
 
 def _local_lines(u: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
@@ -175,36 +179,35 @@ def _local_lines(u: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats, Float
     # its standard error per unit of noise.
     gaps = max(round(u[-1] * CELLS), 1) if u[-1] > 0 else 0
     step = u[-1] / gaps if gaps else 1.0
-    place = u / step
-    cell = np.minimum(place.astype(np.int64), gaps)
-    share = place - cell
     kernel = np.exp(-((np.arange(-_REACH * CELLS, _REACH * CELLS + 1) * step) ** 2) / 2)
 
-    # Points rise, so those of a cell are neighbours.
-    begins = np.concatenate([[0], np.flatnonzero(np.diff(cell)) + 1])
-    taken = cell[begins]
-
-    def cells(data: Floats) -> Floats:
-        total = np.zeros(gaps + 2)
-        upper = share * data
-        total[taken] += np.add.reduceat(data - upper, begins)
-        total[taken + 1] += np.add.reduceat(upper, begins)
-        return total[: gaps + 1]
+    total = np.zeros((5, gaps + 2))
+    for first in range(0, len(u), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        place = u[block] / step
+        cell = np.minimum(place.astype(np.int64), gaps)
+        ones = np.ones(len(place))
+        powers = np.stack([ones, x[block], x[block] ** 2, y[block], x[block] * y[block]])
+        # Points rise, so those of a cell are neighbours.
+        begins = np.concatenate([[0], np.flatnonzero(np.diff(cell)) + 1])
+        upper = np.add.reduceat(powers * (place - cell), begins, axis=1)
+        total[:, cell[begins]] += np.add.reduceat(powers, begins, axis=1) - upper
+        total[:, cell[begins] + 1] += upper
+    sums = total[:, : gaps + 1]
 
     def under(weight: Floats, sums: Floats) -> Floats:
         half = _REACH * CELLS
         spread: Floats = np.convolve(sums, weight)
         return spread[half : half + gaps + 1]
 
-    moments = [cells(x**power) for power in (0, 1, 2)]
-    s0, s1, s2 = (under(kernel, moment) for moment in moments)
-    q0, q1, q2 = (under(kernel**2, moment) for moment in moments)
-    mean, centre = under(kernel, cells(y)) / s0, s1 / s0
+    s0, s1, s2, t0, t1 = (under(kernel, moment) for moment in sums)
+    q0, q1, q2 = (under(kernel**2, moment) for moment in sums[:3])
+    mean, centre = t0 / s0, s1 / s0
     variance = s2 / s0 - centre**2
     grid = np.interp(np.linspace(0, u[-1], gaps + 1), u, x)
     # Without two distinct values under the kernel there is no slope to see.
     lever = np.where(variance > 1e-12, (grid - centre) / np.maximum(variance, 1e-12), 0.0)
-    fit = mean + lever * (under(kernel, cells(x * y)) / s0 - centre * mean)
+    fit = mean + lever * (t1 / s0 - centre * mean)
     # The fit weighs a point at x by kernel * (1 + lever * (x - centre)) / s0.
     flat = 1 - lever * centre
     error = np.sqrt(np.maximum(flat**2 * q0 + 2 * flat * lever * q1 + lever**2 * q2, 0)) / s0
