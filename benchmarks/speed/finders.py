@@ -172,4 +172,4 @@ _PEERS = {
     "pytorch-ignite": ignite,
 }
 FINDERS |= {name: finder for name, finder in _PEERS.items() if installed(name)}
-ON_DISK = {"onecycle, on disk": partial(onecycle, keep_on="disk")}  # as fastai does always
+IN_MEMORY = {"onecycle, in memory": partial(onecycle, keep_on="device")}  # as most others keep it

@@ -17,14 +17,14 @@ from benchmarks.regret.data import ROOT
 from benchmarks.speed.files import installed
 
 STATES = ("fresh", "warm")  # before the first update: parameters; after it: gradients and momentum, too
-OURS = ("onecycle", "onecycle, on disk")
+OURS = ("onecycle", "onecycle, in memory")
 PEERS = ("torch-lr-finder", "fastai", "lightning", "pytorch-ignite")
 LAYERS, STEPS = 5, 10
 
 
 def measure(repeats: int, scale: float = 1.0) -> list[dict[str, Any]]:
     """Rows for each contender and state; `scale` makes the net smaller, too small to tell anything."""
-    width = max(int(1024 * scale), 32)
+    width = max(int(2048 * scale), 32)
     found = []
     names = [*OURS, *(name for name in PEERS if scale >= 1 and installed(name))]
     for state in STATES:
@@ -72,7 +72,7 @@ def _main(name: str, state: str, width: int) -> None:
     from torch import nn
     from torch.utils.data import DataLoader, TensorDataset
 
-    from benchmarks.speed.finders import FINDERS, ON_DISK
+    from benchmarks.speed.finders import FINDERS, IN_MEMORY
     from benchmarks.speed.nets import Job
 
     torch.set_num_threads(1)
@@ -80,7 +80,7 @@ def _main(name: str, state: str, width: int) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
     data = TensorDataset(torch.randn(64, width), torch.randn(64, width))
     loader: DataLoader[Any] = DataLoader(data, 4, shuffle=True)
-    finder = (FINDERS | ON_DISK)[name]
+    finder = (FINDERS | IN_MEMORY)[name]
     finder(Job(nn.Linear(4, 4), torch.optim.SGD([torch.zeros(1)], 0.1), nn.functional.mse_loss, loader, 1))
     if state == "warm":
         FINDERS["bare"](Job(model, optimizer, nn.functional.mse_loss, loader, 1))()

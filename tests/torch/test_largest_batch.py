@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from onecycle.tasks import Task
 from onecycle.torch import Trial, _room, batch_size, largest_batch
 from onecycle.torch import _batch_size as module
-from onecycle.torch._room import free_memory, kilobytes
+from onecycle.torch._room import free_memory, sizes
 
 MIB = 2**20
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by Linux alone")
@@ -109,7 +109,7 @@ def test_a_process_that_is_killed_is_survived() -> None:
 
 @on_linux
 def test_memory_is_limited_and_its_margin_kept() -> None:
-    before = kilobytes("/proc/self/status")["VmRSS"]
+    before = sizes("/proc/self/status")["VmRSS"]
     found = largest_batch(hungry, limit=before + 100 * MIB, margin=0.1)
     best = next(run for run in found.tried if run.size == found.size)
     assert best.memory is not None
@@ -192,9 +192,9 @@ def test_bad_arguments_are_named(options: dict[str, Any], error: type[Exception]
 
 
 def test_no_limit_where_none_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert kilobytes(str(tmp_path / "none")) == {}
-    monkeypatch.setattr(_room, "kilobytes", lambda _: {})
-    monkeypatch.setattr(module, "kilobytes", lambda _: {})
+    assert sizes(str(tmp_path / "none")) == {}
+    monkeypatch.setattr(_room, "sizes", lambda _: {})
+    monkeypatch.setattr(module, "sizes", lambda _: {})
     assert free_memory() is None
     found = largest_batch(task(), most=16)
     assert (found.size, found.limit) == (16, None)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import random
+import shutil
+import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -1026,6 +1030,7 @@ def test_copies_go_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     free: dict[str, int | None] = {"cpu": 31, "meta": 31}
     monkeypatch.setattr(_room, "SMALL", 15)
     monkeypatch.setattr(_room, "free_memory", lambda device: free[device.type])
+    monkeypatch.setattr(_room, "_disk_has_room", lambda _: False)
     assert isinstance(_room.copier([here], None)(here), _room.OnDisk)
     assert isinstance(_room.copier([there], None)(here), _room.OnDisk)
     free["cpu"] = 32
@@ -1036,6 +1041,42 @@ def test_copies_go_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_room, "SMALL", 16)
     free["meta"] = 0
     assert _room.copier([there], None) is _room.clone
+
+
+def test_large_copies_of_a_cpu_go_to_a_disk_that_has_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_room, "SMALL", 15)
+    monkeypatch.setattr(_room, "free_memory", lambda _: None)
+    monkeypatch.setattr(_room, "_is_memory", lambda _: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    free = 48
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert isinstance(_room.copier([torch.zeros(4)], None)(torch.zeros(4)), _room.OnDisk)
+    assert _room.copier([torch.zeros(3)], None) is _room.clone
+    assert _room.copier([torch.zeros(4, device="meta")], None) is _room.clone
+    monkeypatch.setattr(_room, "_is_memory", lambda _: True)
+    assert _room.copier([torch.zeros(4)], None) is _room.clone
+    monkeypatch.setattr(_room, "_is_memory", lambda _: False)
+    free = 47
+    assert _room.copier([torch.zeros(4)], None) is _room.clone
+
+
+def test_no_folder_for_a_copy_is_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(_room, "_is_memory", lambda _: False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert _room._disk_has_room(1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert not _room._disk_has_room(1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mounts").exists(), reason="only Linux lists its mounts there")
+def test_a_file_system_in_memory_is_known() -> None:
+    kinds = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    memory = [place for place, kind in kinds if kind == "tmpfs" and Path(place).is_dir()]
+    for place in memory:
+        assert _room._is_memory(Path(place))
+    assert not _room._is_memory(Path("/proc"))
 
 
 def test_a_file_that_was_cut_short_is_told() -> None:

@@ -19,7 +19,7 @@ from onecycle._errors import for_want_of_memory
 from onecycle._policies import _share, _whole
 from onecycle.tasks import Task
 from onecycle.torch._noise import noise_scale
-from onecycle.torch._room import free_memory, kilobytes
+from onecycle.torch._room import free_memory, sizes
 from onecycle.torch._trial import Trial
 
 STEPS = 2  # updates that a size must survive: in the second the optimizer's state is there
@@ -247,7 +247,7 @@ def _child(sender: Connection, task: Task, seed: int, size: int, limit: int | No
 
 def _confine(limit: int) -> None:
     """Let this process take `limit` bytes in all; what would be more fails."""
-    status = kilobytes("/proc/self/status")
+    status = sizes("/proc/self/status")
     if "VmData" not in status:
         return
     import resource
@@ -276,7 +276,7 @@ def _most_memory(device: torch.device) -> int | None:
         return None
     if device.type == "cuda":
         return free + torch.cuda.memory_allocated(device)
-    return free + kilobytes("/proc/self/status").get("VmRSS", 0)
+    return free + sizes("/proc/self/status").get("VmRSS", 0)
 
 
 def _fast(task: Task, seed: int, sizes: Sequence[int]) -> tuple[Fast, int]:

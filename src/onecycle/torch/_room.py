@@ -1,7 +1,8 @@
-"""Where the copy of a state lies: on its device while there is room, else in host memory, else on disk."""
+"""Where the copy of a state lies: on its device, in host memory or on disk."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable
@@ -59,15 +60,18 @@ def clone(tensor: Tensor) -> Tensor:
 
 
 def copier(tensors: Iterable[Tensor], place: Place | None) -> Copy:
-    """What copies `tensors` to a place; None: to the first of `PLACES` that is left as much again."""
+    """What copies `tensors` to a place; None: to the one that `Trial` names."""
     if place is None:
         need: dict[torch.device, int] = {}
         for tensor in tensors:
             need[tensor.device] = need.get(tensor.device, 0) + tensor.nbytes
-        if all(_has_room(device, size) for device, size in need.items()):
+        size = sum(need.values())
+        if need.get(_CPU, 0) > SMALL and _disk_has_room(size):
+            place = "disk"
+        elif all(_has_room(device, part) for device, part in need.items()):
             place = "device"
         else:
-            place = "host" if _CPU not in need and _has_room(_CPU, sum(need.values())) else "disk"
+            place = "host" if _CPU not in need and _has_room(_CPU, size) else "disk"
     if place == "disk":
         return _Disk()
     return _to_host if place == "host" else clone
@@ -78,6 +82,25 @@ def _has_room(device: torch.device, size: int) -> bool:
         return True
     free = free_memory(device)
     return free is None or size <= free / 2
+
+
+def _disk_has_room(size: int) -> bool:
+    """Whether temporary files lie on a disk, and not in memory, and it is left twice as much again."""
+    try:
+        folder = Path(tempfile.gettempdir()).resolve()
+        return size <= shutil.disk_usage(folder).free / 3 and not _is_memory(folder)
+    except OSError:  # no folder can be written to
+        return False
+
+
+def _is_memory(folder: Path) -> bool:
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    kinds = {mount[1]: mount[2] for line in mounts if len(mount := line.split()) > 2}
+    there = (kinds[name] for each in (folder, *folder.parents) if (name := str(each)) in kinds)
+    return next(there, "") in ("tmpfs", "ramfs")
 
 
 def _to_host(tensor: Tensor) -> Tensor:
@@ -122,7 +145,7 @@ def free_memory(device: torch.device = _CPU) -> int | None:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    available = kilobytes("/proc/meminfo").get("MemAvailable") if device == _CPU else None
+    available = sizes("/proc/meminfo").get("MemAvailable") if device == _CPU else None
     if available is None:
         return None
     group = Path("/sys/fs/cgroup")
@@ -134,8 +157,8 @@ def free_memory(device: torch.device = _CPU) -> int | None:
     return available
 
 
-def kilobytes(path: str) -> dict[str, int]:
-    """The lines `name: number kB` of a file of Linux, in bytes; nothing where there is no such file."""
+def sizes(path: str) -> dict[str, int]:
+    """Bytes by name, of the lines `name: number kB` of a file of Linux; none where there is no such file."""
     try:
         lines = Path(path).read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

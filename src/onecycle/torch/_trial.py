@@ -75,8 +75,8 @@ class Trial:
         metrics: functions of (model output, target) by name that give a batch's mean; `evaluate`
             leaves their means over the validation set in `self.metrics`.
         keep_on: where a copy of parameters and optimizer state lies while a range test or pilots train:
-            their "device", the "host" or a temporary file on "disk"; None: the first of these that is left
-            as much room again.
+            their "device", the "host" or a temporary file on "disk". None: the first of these that is left
+            as much room again; more than 64 MiB of a CPU's memory go to disk, if there is room on one.
 
     Raises:
         TypeError: an argument is of the wrong kind; the message names it and the way out.
