@@ -12,7 +12,7 @@ from benchmarks.speed import files
 from benchmarks.speed.report import PARTS, report
 
 # Rounds of each part that are taken where no other number is asked for.
-REPEATS = {"ranges": 5, "memory": 2, "schedules": 9, "reading": 9, "start": 9, "scale": 3, "engines": 3}
+REPEATS = {"ranges": 9, "memory": 2, "schedules": 9, "reading": 9, "start": 9, "scale": 3, "engines": 3}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

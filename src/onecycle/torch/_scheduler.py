@@ -236,7 +236,7 @@ def _to_all(optimizer: Optimizer, alike: Alike, ahead: Ahead) -> Iterator[int]:
             groups = optimizer.param_groups
             if groups is not known or len(groups) != size:
                 return
-            if groups[0]["lr"] is not was or groups[0][key] is not before:
+            if groups[0]["lr"] is not was or not (each or groups[0][key] is before):
                 return
             if shares is not None:
                 for group, share in zip(groups, shares, strict=True):
@@ -247,10 +247,11 @@ def _to_all(optimizer: Optimizer, alike: Alike, ahead: Ahead) -> Iterator[int]:
                 groups[0]["lr"] = rate  # the very object
             elif each:
                 for group in groups:
-                    if group[key] is not before:
+                    if group[key] is before:
+                        group[key] = second
+                        group["lr"] = rate
+                    else:
                         return
-                    group[key] = second
-                    group["lr"] = rate
             elif key != "lr":
                 for group in groups:
                     group[key] = second
