@@ -9,6 +9,8 @@ from typing import Any
 from benchmarks.speed import files
 
 Row = Mapping[str, Any]
+_SPREAD = ("median", "min", "max")
+_TIMES = ("beyond Python", "in all")
 
 
 def report(parts: Sequence[str], results: Path = files.RESULTS) -> str:
@@ -21,37 +23,20 @@ def report(parts: Sequence[str], results: Path = files.RESULTS) -> str:
 
 
 def _ranges(document: Mapping[str, Any]) -> str:
-    return _table(
-        ("range test", "ms a bare step", "contender", "over bare: median", "min", "max", "least over least"),
-        [
-            (r["case"], r["ms a bare step"], r["contender"], *_three(r["over bare"]), r["least over least"])
-            for r in document["rows"]
-        ],
-    )
+    return _by_contender(document["rows"], {"ms a bare step": "ms a bare step"}, "over bare")
 
 
 def _schedules(document: Mapping[str, Any]) -> str:
     return _table(
-        (
-            "schedule",
-            "optimizer",
-            "groups",
-            "ours, µs",
-            "contender",
-            "µs",
-            "times ours: median",
-            "min",
-            "max",
-        ),
+        ("schedule", "optimizer, groups", "ours, µs", "other", "µs", "times ours"),
         [
             (
                 r["case"],
-                r["optimizer"],
-                r["groups"] or "",
-                f"{1e6 * r['seconds_ours']:.3g}",
+                f"{r['optimizer']}, {r['groups']}" if r["groups"] else "",
+                _short(1e6 * r["seconds_ours"]),
                 r["contender"],
-                f"{1e6 * r['seconds']:.3g}",
-                *_three(r["ratio"]),
+                _short(1e6 * r["seconds"]),
+                _spread(r["ratio"]),
             )
             for r in document["rows"]
         ],
@@ -60,14 +45,14 @@ def _schedules(document: Mapping[str, Any]) -> str:
 
 def _reading(document: Mapping[str, Any]) -> str:
     return _table(
-        ("curve", "ours, ms", "contender", "ms", "times ours: median", "min", "max"),
+        ("curve", "ours, ms", "other", "ms", "times ours"),
         [
             (
                 r["case"],
-                f"{1e3 * r['seconds_ours']:.3g}",
+                _short(1e3 * r["seconds_ours"]),
                 r["contender"],
-                f"{1e3 * r['seconds']:.3g}",
-                *_three(r["ratio"]),
+                _short(1e3 * r["seconds"]),
+                _spread(r["ratio"]),
             )
             for r in document["rows"]
         ],
@@ -76,31 +61,17 @@ def _reading(document: Mapping[str, Any]) -> str:
 
 def _start(document: Mapping[str, Any]) -> str:
     return _table(
-        ("process", "ms beyond Python's own start: median", "min", "max", "ms in all: median"),
+        ("process", "ms beyond Python's own start", "ms in all"),
         [
-            (
-                r["case"],
-                *(f"{1e3 * float(number):.3g}" for number in _three(r["beyond Python"])),
-                f"{1e3 * r['in all']['median']:.3g}",
-            )
+            (r["case"], *(_spread({name: 1e3 * r[part][name] for name in _SPREAD}) for part in _TIMES))
             for r in document["rows"]
         ],
     )
 
 
 def _memory(document: Mapping[str, Any]) -> str:
-    return _table(
-        ("state", "MB", "contender", "peak beyond bare, in states: median", "min", "max"),
-        [
-            (
-                r["case"],
-                f"{r['state bytes'] / 1e6:.0f}",
-                r["contender"],
-                *_three(r["beyond bare, in states"]),
-            )
-            for r in document["rows"]
-        ],
-    )
+    rows = [{**r, "MB": round(r["state bytes"] / 1e6)} for r in document["rows"]]
+    return _by_contender(rows, {"MB": "state, MB"}, "beyond bare, in states")
 
 
 def _scale(document: Mapping[str, Any]) -> str:
@@ -125,11 +96,9 @@ def _engines(document: Mapping[str, Any]) -> str:
             "of",
             "at once",
             "trials a second",
-            "over bare calls: median",
-            "min",
-            "max",
-            "bytes with a trial",
-            "with the task",
+            "over bare calls",
+            "bytes sent with a trial",
+            "with the task, once",
         ),
         [
             (
@@ -137,7 +106,7 @@ def _engines(document: Mapping[str, Any]) -> str:
                 r["case"],
                 r["workers"],
                 r["trials a second"],
-                *_three(r["over bare"]),
+                _spread(r["over bare"]),
                 r["bytes with a trial"],
                 r["bytes with the task, once"],
             )
@@ -146,8 +115,28 @@ def _engines(document: Mapping[str, Any]) -> str:
     )
 
 
-def _three(spread: Mapping[str, float]) -> tuple[str, str, str]:
-    return f"{spread['median']:.3g}", f"{spread['min']:.3g}", f"{spread['max']:.3g}"
+def _by_contender(rows: Sequence[Row], columns: Mapping[str, str], measure: str) -> str:
+    """One line a case, and one column a contender."""
+    contenders = list(dict.fromkeys(r["contender"] for r in rows))
+    cases: dict[str, list[Row]] = {}
+    for r in rows:
+        cases.setdefault(r["case"], []).append(r)
+    return _table(
+        ("", *columns.values(), *contenders),
+        [
+            (case, *(of[0][name] for name in columns), *(_spread(r[measure]) for r in of))
+            for case, of in cases.items()
+        ],
+    )
+
+
+def _spread(spread: Mapping[str, float]) -> str:
+    median, least, greatest = (_short(spread[name]) for name in _SPREAD)
+    return f"{median} ({least} to {greatest})"
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 1000 else f"{number:#.3g}".rstrip(".")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
