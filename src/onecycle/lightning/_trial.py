@@ -15,9 +15,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
+from onecycle.torch._batch import samples_in
 from onecycle.torch._state import Tree
 from onecycle.torch._stream import private
-from onecycle.torch._trial import _samples
 from onecycle.torch._updates import UpdateTrial
 
 
@@ -90,7 +90,7 @@ class Trial(UpdateTrial):
                         f"monitor {self._monitor!r} is not logged in validation_step, which logs "
                         f"{', '.join(map(repr, self._logged)) or 'nothing'}"
                     )
-                size = _samples(batch)
+                size = samples_in(batch)
                 total += size * float(self._logged[self._monitor])
                 count += size
         finally:
@@ -171,7 +171,7 @@ class Trial(UpdateTrial):
 
     def _batch(self) -> Any:
         batch = self._to_device(next(self._stream))
-        self._batch_size = self._batch_size or _samples(batch)
+        self._batch_size = self._batch_size or samples_in(batch)
         return batch
 
     def _training_step(self, batch: Any) -> Any:
