@@ -50,6 +50,9 @@ class Fault:
         self.again = False
         self._struck = mmap.mmap(-1, 1)  # one byte for this process and those that it forks
 
+    def __reduce__(self) -> tuple[type[Fault], tuple[str, str, int]]:
+        return Fault, (self.kind, self.place, self.at)  # what is sent to another node shares no byte with it
+
     @property
     def struck(self) -> bool:
         """Whether it has struck, in this process or in one forked from it."""
