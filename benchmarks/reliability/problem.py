@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import mmap
+import multiprocessing
 import os
 import random
 import signal
@@ -227,6 +228,8 @@ class Problem:
 def surroundings() -> Any:
     """What of the process must be as it was: handlers of signals, threads, open files."""
     gc.collect()  # a loader's worker, with its files, goes with its iterator
+    for child in multiprocessing.active_children():
+        child.join(5)  # older torch ends a worker that hangs, and does not wait for its end
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     files = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
     return (
