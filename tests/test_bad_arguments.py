@@ -178,12 +178,12 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Curve.smooth": (lambda width: CURVE.smooth(width), {"width": 0.5}),
     "tune": (
         tuned,
-        {"build": USUAL, "total_steps": 200, "epochs": None, "budget": 0.05, "engine": "local", "seed": 0},
+        {"total_steps": 200, "epochs": None, "budget": 0.05, "engine": "local", "seed": 0},
     ),
     "torch.range_test": (
         partial(helper, onecycle.torch.range_test),
         {"start": 1e-3, "end": 1.0, "steps": 12, "repeats": 1, "hyper": "lr", "seed": 0, "sweep": "linear"}
-        | {"batches_per_value": 1, "evaluations": 2, "val_loader": None, "accumulate": 1, "amp": None},
+        | {"batches_per_value": 1, "evaluations": 2, "accumulate": 1, "amp": None},
     ),
     "torch.find_lr": (
         partial(helper, onecycle.torch.find_lr),

@@ -243,6 +243,8 @@ def surroundings() -> Any:
 
 def bits(value: Any) -> Any:
     """`value` as nested tuples that are equal where every bit is, NaN included."""
+    if isinstance(value, Tensor) and value.is_sparse:
+        return tuple(value.shape), bits(value._indices()), bits(value._values())
     if isinstance(value, Tensor):
         dense = value.detach().contiguous().to("cpu")
         return str(dense.dtype), tuple(dense.shape), dense.reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -158,7 +158,8 @@ class Piecewise(ClosedForm):
         pieces = len(steps) - 1
         if len(shapes) != pieces or any(shape not in SHAPES for shape in shapes):
             raise ValueError(
-                f"shapes must be one of {', '.join(SHAPES)} for each of {pieces} pieces, got {brief(shapes)}"
+                f"shapes must be one of {', '.join(SHAPES)} for each of {pieces} pieces, "
+                f"got {brief(self.shapes)}"
             )
         for shape, (value, later) in zip(shapes, pairwise(values), strict=True):
             if shape == "exponential" and not (value > 0 and later > 0):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("safetensors")
 if not hasattr(os, "fork"):
@@ -16,6 +19,7 @@ if not hasattr(os, "fork"):
 from benchmarks.reliability import commands, faults
 from benchmarks.reliability.faults import Counts
 from benchmarks.reliability.problem import Fault, Problem
+from onecycle.torch import Trial, _state, _trial
 
 
 @pytest.mark.parametrize(
@@ -33,6 +37,23 @@ def test_nothing_is_lost_in_python(run: Callable[[Counts], None], least: int) ->
     run(counts)
     assert {kind: row.lost for kind, row in counts.items() if row.lost} == {}
     assert sum(row.injected for row in counts.values()) >= least
+
+
+def test_an_interrupt_while_an_evaluation_puts_the_model_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`find_lr` begins with one, outside of the block that puts the whole trial back."""
+    problem = Problem()
+    trial = Trial(problem.model, problem.optimizer, problem.loss_fn, problem.loader, problem.val_loader)
+    before, put_back = problem.weights(), _state.put_back_modules
+
+    def disturbed(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        put_back(*arguments)
+
+    monkeypatch.setattr(_trial, "put_back_modules", disturbed)
+    with pytest.raises(KeyboardInterrupt):
+        trial.evaluate()
+    assert problem.weights() == before
+    assert torch.is_grad_enabled()
 
 
 def test_the_harness_sees_what_is_lost() -> None:
