@@ -141,7 +141,7 @@ class Piecewise(ClosedForm):
 
     def __post_init__(self) -> None:
         for name in ("steps", "values", "shapes"):
-            if not isinstance(given := getattr(self, name), Iterable):
+            if not isinstance(given := getattr(self, name), Iterable) or isinstance(given, (str, bytes)):
                 raise ValueError(f"{name} must be a sequence, got {brief(given)}")
         steps = tuple(_number("each of steps", step) for step in self.steps)
         values = tuple(_number("each of values", value) for value in self.values)
