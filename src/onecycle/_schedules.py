@@ -54,9 +54,7 @@ class ClosedForm(ABC):
         else:
             try:
                 steps = np.asarray(step, dtype=np.float64)
-            except OverflowError:  # as large as only Python's int is
-                steps = np.array([math.inf])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):  # the last for what is as large as only Python's int
                 raise _no_step(brief(step)) from None
             outside = steps[~((steps >= 0) & (steps < math.inf))]
             if not outside.size:
