@@ -54,8 +54,8 @@ class ClosedForm(ABC):
         else:
             try:
                 steps = np.asarray(step, dtype=np.float64)
-            except (TypeError, ValueError, OverflowError):  # the last for what is as large as only Python's int
-                raise _no_step(brief(step)) from None
+            except (TypeError, ValueError, OverflowError):  # the last: as large as only Python's int is
+                raise _no_step(" ".join(brief(step).split())) from None
             outside = steps[~((steps >= 0) & (steps < math.inf))]
             if not outside.size:
                 return self._many(steps) if steps.ndim else self._one(float(steps))
