@@ -56,7 +56,7 @@ def every_file(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     fixtures = Path(__file__).parents[1] / "fixtures" / "v0.1"
     return [
         *(seed for make in made for seed in make().seeds),
-        *(path.read_bytes() for path in fixtures.iterdir()),
+        *(path.read_bytes() for path in fixtures.rglob("*.*")),
     ]
 
 
