@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ pytest.importorskip("safetensors")
 if not hasattr(os, "fork"):
     pytest.skip("the harness forks", allow_module_level=True)
 
-from benchmarks.reliability import commands, faults
+from benchmarks.reliability import commands, engines, faults
 from benchmarks.reliability.faults import Counts
 from benchmarks.reliability.problem import Fault, Problem
 from onecycle.torch import Trial, _state, _trial
@@ -65,6 +66,25 @@ def test_the_harness_sees_what_is_lost() -> None:
 
     with pytest.raises(AssertionError, match="careless without any fault takes: model or optimizer"):
         faults.Case(careless)
+
+
+def test_an_engine_that_fails_by_itself_is_no_fault_survived(tmp_path: Path) -> None:
+    """What had not struck was not counted, and a search that failed at once passed for nothing tried."""
+
+    class Broken:
+        workers = 1
+
+        def run(self, *_: object) -> None:
+            raise RuntimeError("no worker")
+
+        def close(self) -> None:
+            pass
+
+    tried = engines.Search(tmp_path)
+    with pytest.raises(RuntimeError, match=r"without a fault: the search, which ended with .*no worker"):
+        tried.strike({}, "Ray node that dies", 0, Broken(), lambda: False)
+    sent = pickle.loads(pickle.dumps(Fault("kill", "data", 3)))
+    assert (sent.kind, sent.place, sent.at, sent.struck) == ("kill", "data", 3, False)
 
 
 @pytest.fixture(scope="module", params=["train", "tune"])
