@@ -18,6 +18,7 @@ from benchmarks.reliability import files, fuzz, report, restore, soak  # noqa: E
 from onecycle._jobs import read_record  # noqa: E402 - as above
 from onecycle._schedules import ClosedForm  # noqa: E402 - as above
 from onecycle._train import History  # noqa: E402 - as above
+from onecycle.report import write  # noqa: E402 - as above
 from onecycle.torch import Scheduler, Trial  # noqa: E402 - as above
 
 SLOW = ("worker", "compiled")
@@ -152,6 +153,16 @@ def test_a_damaged_history(text: str, reason: str, tmp_path: Path) -> None:
     assert reason in refusal(tmp_path / "metrics.csv", text, History.load)
     with pytest.raises(FileNotFoundError, match=r"none\.csv: no such file"):
         History.load(tmp_path / "none.csv")
+
+
+def test_a_report_of_numbers_without_bounds(tmp_path: Path) -> None:
+    run = {"format": "onecycle.run", "version": 1, "command": "find", "settings": {}, "versions": {}}
+    far = 10**400
+    decisions = [{"what": "batch_size", "value": far, "low": -far, "high": far, "reason": "", "trials": []}]
+    oc.Recipe(0.1, evidence={"cost": far, "decisions": decisions}).save(tmp_path / "recipe.toml")
+    for facts in ({"cost": far, "total_steps": 9}, {"cost": "Infinity", "total_steps": 9}):
+        (tmp_path / "run.json").write_text(json.dumps({**run, "status": "done", **facts}))
+        assert "∞" in write(tmp_path).read_text(encoding="utf-8")
 
 
 def test_a_damaged_record_of_a_trial(tmp_path: Path) -> None:
