@@ -345,7 +345,7 @@ def _cost(run: Run) -> str:
             f"<p>In all {number(cost)} full runs' worth of training.</p>" if cost is not None else ""
         ) + table
     cost, length = numeric(run.info.get("cost")), numeric(run.fact("total_steps"))
-    if cost is not None and length:
+    if cost is not None and length and math.isfinite(cost) and math.isfinite(length):
         return (
             f"<p>The search took {counted(int(cost), 'update')}, {cost / length:.0%} of the "
             f"{counted(int(length), 'update')} that the training takes.</p>"

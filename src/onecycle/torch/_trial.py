@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from onecycle._policies import HYPERS
+from onecycle._trial import Afterwards
 from onecycle.torch import _checkpoint
 from onecycle.torch._batch import batch_size_of, batches_in, on_device, samples_in
 from onecycle.torch._hypers import Hypers
@@ -248,14 +249,20 @@ class Trial:
                 return loss if self._processes.count == 1 else self._over_all(loss)
         return torch.tensor(float("nan"), device=self._device)
 
-    @torch.no_grad()
     def evaluate(self) -> float | None:
         """Mean loss over the validation set, None where there is none; training goes on as if not called."""
         if self._val_loader is None:
             return None
-        sources, state = self._stream.keep_sources(), self._keep_model()
+        sources, state, gradients = self._stream.keep_sources(), self._keep_model(), torch.is_grad_enabled()
+
+        def put_back() -> None:
+            torch.set_grad_enabled(gradients)
+            self._put_back_model(state)
+            self._stream.put_back_sources(sources)
+
         total = torch.zeros(2 + len(self._metrics), dtype=torch.float64)  # of samples, losses, metrics
-        try:
+        with Afterwards(put_back):
+            torch.set_grad_enabled(False)
             self._train_mode(False)
             for batch in private(self._val_loader):
                 batch = on_device(batch, self._device)
@@ -268,9 +275,6 @@ class Trial:
                         *(f(output, target) for f in self._metrics.values()),
                     ]
                 total += size * torch.stack([_scalar(v, "loss_fn").double().cpu() for v in values])
-        finally:
-            self._put_back_model(state)
-            self._stream.put_back_sources(sources)
         count, *totals = self._processes.sum(total, self._device).tolist()
         if count == 0:
             raise ValueError("val_loader gave no batch: it is empty, or an iterator that is used up")
