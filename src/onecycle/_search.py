@@ -152,7 +152,7 @@ class Search:
         whole = self.budget
         if whole <= beyond.FROM:
             return self._by_short_runs()
-        self.budget = min(beyond.FIRST, whole / 2)
+        self.budget = beyond.for_short_runs(whole)
         try:
             found = self._by_short_runs()
         finally:
@@ -503,9 +503,12 @@ class Search:
 
     # Comparing --------------------------------------------------------------------------------------
 
-    def _better(self, one: Result, other: Result, by: float = 0.0) -> bool:
+    def better(self, one: float, other: float, by: float = 0.0) -> bool:
         """Whether a loss is lower by more than a tie, and by that share."""
-        return better(one.loss, other.loss, self._start, max(self.tie, by))
+        return better(one, other, self._start, max(self.tie, by))
+
+    def _better(self, one: Result, other: Result, by: float = 0.0) -> bool:
+        return self.better(one.loss, other.loss, by)
 
     def _decay(self, decays: Sequence[float], results: Sequence[Result]) -> float:
         """The first, unless others end clearly lower: of these the largest that ends as low as any.
