@@ -24,6 +24,8 @@ from onecycle.tasks import Task
 Stage = Literal["rate", "noise", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
 SHOWS = 0.1  # share of the training from which a run shows how it will go on
 RATE = 0.5  # share of the budget that pilots for the rate may take
+TELLING = 75  # updates: where pilots would be shorter, the rate takes all, for fewer and longer ones
+NEXT = 3  # pilots that the next choice takes: what is left for fewer goes to the rate
 TIE = 0.02  # losses nearer than this share of the better one are as good
 MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 CHEAP = 0.1  # share of the budget that range tests at several decays may take
@@ -185,8 +187,11 @@ class Search:
         """Those for the rate, None where the budget does not allow for any."""
         total = self.facts.total_steps
         updates = int(self.budget * total)
-        rate = int(RATE * updates)
-        return plan(rate, total, least=2, spare=max(updates - rate - self._swept, 0))
+        rate, rest = int(RATE * updates), max(updates - int(RATE * updates) - self._swept, 0)
+        how = plan(rate, total, least=2, spare=rest)
+        if how and (rest < NEXT * how.steps[-1] or how.steps[-1] < TELLING):
+            return plan(rate + rest, total, least=2, few=True)
+        return how
 
     @property
     def _swept(self) -> int:
