@@ -588,7 +588,8 @@ class Noisy:
 def true_loss(rate: float, decay: float, steps: int) -> float:
     """Least at a rate that falls with the length, and at a decay far above the task's own."""
     miss = math.log10(rate / 0.05) + 0.5 * math.log10(steps / 500)
-    return 0.2 * (500 / steps) ** 0.2 * (1 + 0.5 * miss**2) * (1 + 0.02 * (math.log10(decay + 1e-7) + 2) ** 2)
+    missed = 0.02 * (math.log10(decay + 1e-7) + 2) ** 2
+    return float(0.2 * (500 / steps) ** 0.2 * (1 + 0.5 * miss**2) * (1 + missed))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ RUNGS = (1 / 9, 1 / 3, 1.0)  # shares of the training, each a whole 1cycle: a pa
 AT_ONCE = 4  # trials asked for together, whatever the engine, so that each engine finds the same
 LARGE = 12.0  # whole trainings from which more is trained again
 FINALISTS = (1, 3)  # that are trained again, with few and with many, as the best of many was lucky too
+BELOW_IT = 10**-0.125  # times a rate that won half a decade up: the edge may be near, and differs by seed
 ALONE = 0.1  # share by which a loss must be lower than that of one run alone
 AS_CYCLED = "cycled"
 _LOST = 1e30  # stands for infinity, which a study cannot take
@@ -149,6 +150,9 @@ def _best(
         f"{count}, loss {mean[best]:.4g} in the mean of {len(losses[best])} seeds, where the recipe of the "
     )
     reason += f"short runs ended with {mean[first]:.4g}"
+    if best == replace(first, max_lr=first.max_lr * STEP):
+        best = replace(best, max_lr=best.max_lr * BELOW_IT)
+        reason += "; a little lower than that, as the edge may be near"
     full = search.steps(best, length)
     settled: list[tuple[str, Any]] = [
         (name, getattr(best, name)) for name in ("max_lr", "batch_size", "weight_decay", "momentum")
