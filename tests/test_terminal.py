@@ -80,16 +80,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-FIND = ("find", "slow.py", "--steps", 2000)
+FIND = ("find", "slow.py", "--steps", 5000)
 LONG = ("find", "slow.py", "--steps", 20_000)
-TUNE = ("tune", "slow.py", "--steps", 600)
+TUNE = ("tune", "slow.py", "--steps", 1500)
 TRAIN = ("train", "slow.py", "--recipe", "recipe.toml")
 
 
 @pytest.mark.parametrize(
     ("command", "parts"),
     [
-        (FIND, ["loading slow.py", "finding a rate for slow.py", " of 400 updates, 0:0", "range test of lr",
+        (FIND, ["loading slow.py", "finding a rate for slow.py", " of 1000 updates, 0:0", "range test of lr",
                 "pilot 2, peak ", "best so far: up to ", "range test  ", "max_lr "]),
         (TUNE, ["looking at slow.py", "settling rate", "of 1 trainings", "0:0", "range test of lr",
                 "best so far: ", "momentum 0.95 to 0.85", "max_lr  ", "batch_size "]),
