@@ -157,7 +157,7 @@ VERBOSE = {
 def test_how_much_is_said(run: Run, tmp_path: Path, command: str) -> None:
     recipe(tmp_path)
     arguments = {
-        "find": ("mytask.py", "--steps", 5000), "tune": ("mytask.py", "--steps", 500),
+        "find": ("mytask.py", "--steps", 5000), "tune": ("mytask.py", "--steps", 2000),
         "train": ("mytask.py", "--recipe", "recipe.toml", "--steps", 100), "demo": ("--epochs", 1),
     }[command]  # fmt: skip
     status, out, err = run(command, *arguments, "--out", "o", "--verbose")

@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 
 import onecycle as oc
+from onecycle import report
 from onecycle._jobs import Job, Result, read_record, write_record
+from onecycle._run_dir import RunDir
 from onecycle._train import History
+from onecycle.report._read import read as report_read
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
@@ -58,9 +61,23 @@ def trial() -> Any:
     return Trial(model, optimizer, torch.nn.functional.mse_loss, batches)
 
 
+def write_run(folder: Path) -> None:
+    """Write what a command leaves by --out."""
+    pilots = [{"max_lr": 0.4, "steps": 40, "loss": 0.25}, {"max_lr": 0.8, "steps": 40, "loss": math.inf}]
+    with RunDir(folder, "find", {"task": "digits", "seed": 0, "total_steps": 300}) as kept:
+        (folder / "curves").mkdir()
+        CURVE.save(folder / "curves" / "lr.json")
+        kept.recipe(RECIPE)
+        kept.finish("done", pilots=pilots, max_lr=0.4, reason="the lowest")
+    HISTORY.save(folder / "metrics.csv")
+    (folder / "trials").mkdir()
+    (folder / "trials" / "rate-1.json").write_text(write_record(RUN, Result(1.4, 1.5, 1.4, samples=320)))
+
+
 def write(folder: Path) -> None:
     """Write one file of every kind."""
     folder.mkdir(parents=True, exist_ok=True)
+    write_run(folder / "run")
     CURVE.save(folder / "curve.json")
     CURVE.to_csv(folder / "curve.csv")
     RECIPE.save(folder / "recipe.toml")
@@ -93,6 +110,19 @@ def test_files_of_a_version(folder: Path) -> None:
     assert (job, result.loss, result.read_curve()) == (SWEEP, 0.9, CURVE)
     job, result = read_record(folder / "run.json")
     assert (job, result.val_loss, result.samples) == (RUN, 1.4, 320)
+
+
+@pytest.mark.parametrize("folder", VERSIONS, ids=lambda folder: folder.name)
+def test_the_folder_of_a_run(folder: Path, tmp_path: Path) -> None:
+    run = report_read(folder / "run")
+    assert (run.problems, run.recipe, run.curves) == ([], RECIPE, {"lr": CURVE})
+    assert (run.info["command"], run.info["status"], run.info["pilots"][1]["loss"]) == (
+        "find",
+        "done",
+        math.inf,
+    )
+    assert (run.histories, len(run.trials)) == ({"metrics.csv": HISTORY}, 1)
+    assert "digits" in report.write(folder / "run", tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("folder", VERSIONS, ids=lambda folder: folder.name)

@@ -781,7 +781,7 @@ def test_start_is_the_median_of_the_first_tenth() -> None:
 
 @pytest.mark.parametrize("width", [0, -1, INF, NAN])
 def test_bad_width(width: float) -> None:
-    with pytest.raises(ValueError, match=r"width is .*; give the kernel's width in decades, such as 0\.06"):
+    with pytest.raises(ValueError, match=r"width must be (> 0 decades|a finite number)"):
         Curve([1, 2], [1, 2]).smooth(width)
 
 
@@ -802,7 +802,7 @@ def test_a_million_points_in_a_blink() -> None:
     curve = Curve(x, np.random.default_rng(0).normal(size=1_000_000))
     best = INF
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         curve.smooth()
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.process_time() - began)
     assert best < 1  # 0.12 s on an idle core

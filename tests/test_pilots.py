@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 import pytest
 
 import onecycle as oc
-from onecycle._pilots import FIRST, RUNGS, SHORTEST, TRUST, Plan, better, climb, plan, settle
+from onecycle._pilots import FIRST, ONE_LENGTH, RUNGS, SHORTEST, TRUST, Plan, better, climb, plan, settle
 
 START = 2.0
+DOWN = math.log10(ONE_LENGTH)
 TWO, ONE = Plan((30, 100), (5, 4)), Plan((100,), (5,))
 
 
@@ -39,12 +40,12 @@ def test_a_best_rate_between_two_others_is_found_with_three_runs() -> None:
     assert [round(math.log10(rate), 6) for rate in seen] == [-1.5, -1.0, -0.5]
 
 
-@pytest.mark.parametrize(("least", "last"), [(0.0, 0.5), (-2.0, -2.5)])
-def test_it_goes_on_until_the_best_is_seen_from_both_sides(least: float, last: float) -> None:
+@pytest.mark.parametrize(("least", "last", "count"), [(0.0, 0.5, 4), (-2.0, -2.5, 5)])
+def test_it_goes_on_until_the_best_is_seen_from_both_sides(least: float, last: float, count: int) -> None:
     runs = Runs(bowl(least))
     climb(runs, 0.1, 50, 9, START)
     assert runs.asked[-1] == (last, 50)
-    assert len(runs.asked) == 5
+    assert len(runs.asked) == count
 
 
 def test_no_more_runs_than_allowed() -> None:
@@ -57,7 +58,7 @@ def test_no_more_runs_than_allowed() -> None:
 def test_where_all_tie_it_looks_up_for_the_end() -> None:
     runs = Runs(lambda x, _: 0.5 if -2.2 < x < 0.2 else math.inf)
     seen = climb(runs, 0.1, 50, 9, START)
-    assert [x for x, _ in runs.asked] == [-1, -0.5, -1.5, 0, 0.5]
+    assert [x for x, _ in runs.asked] == [-1, -0.5, 0, 0.5, -1.5]
     assert len(seen) == 5
 
 
@@ -102,30 +103,30 @@ def test_the_move_is_bounded() -> None:
     assert math.log10(settled.value) == pytest.approx(-1 + 0.75 - 0.5 * (1 - TRUST))
 
 
-def test_one_length_cannot_tell_and_stays_a_little_below() -> None:
+def test_one_length_cannot_tell_and_stays_half_a_decade_below() -> None:
     settled = settle(Runs(bowl(-1.0)), 0.1, ONE, 1000, START)
-    assert settled.value == pytest.approx(0.1 * 10 ** (-0.25 * TRUST))
+    assert settled.value == pytest.approx(0.1 * ONE_LENGTH**TRUST)
     assert settled.reason == (
         "of 3 1cycle pilots those of 100 updates, 10% of the length, ended lowest at 0.1, with loss 0.5 from "
-        "2: a little below that for the length"
+        "2: half a decade below that for the length"
     )
 
 
 def test_short_pilots_leave_the_range_test_more_to_say() -> None:
-    long = settle(Runs(bowl(-0.5)), 0.1, ONE, 1200, START)
-    short = settle(Runs(bowl(-0.5)), 0.1, ONE, 12_000, START)
-    assert math.log10(long.value) == pytest.approx(-1 + TRUST * 0.25)
-    assert math.log10(short.value) == pytest.approx(-1 + 0.1 * TRUST * 0.25)
+    long = settle(Runs(bowl(-0.25)), 0.1, ONE, 1200, START)
+    short = settle(Runs(bowl(-0.25)), 0.1, ONE, 12_000, START)
+    assert math.log10(long.value) == pytest.approx(-1 + TRUST * (0.75 + DOWN), abs=1e-6)
+    assert math.log10(short.value) == pytest.approx(-1 + 0.1 * TRUST * (0.75 + DOWN), abs=1e-6)
 
 
 def test_a_range_test_far_off_pulls_no_more_than_one_half_a_decade_off() -> None:
     far = settle(Runs(bowl(0.5)), 0.1, Plan((100,), (9,)), 1200, START)
-    assert math.log10(far.value) == pytest.approx(0.5 - 0.25 - 0.5 * (1 - TRUST))
+    assert math.log10(far.value) == pytest.approx(0.5 + DOWN - 0.5 * (1 - TRUST))
 
 
 def test_the_vertex_of_a_parabola_in_the_logarithm_of_the_loss_is_read() -> None:
-    settled = settle(Runs(lambda x, _: math.exp((x + 1.1) ** 2) / 9), 0.1, ONE, 1000, START)
-    assert math.log10(settled.value) == pytest.approx(-1 + TRUST * (-0.1 - 0.25))
+    settled = settle(Runs(lambda x, _: math.exp((x + 0.9) ** 2) / 9), 0.1, ONE, 1000, START)
+    assert math.log10(settled.value) == pytest.approx(-1 + TRUST * (0.1 + DOWN))
 
 
 def test_where_all_tie_over_a_decade_the_middle_is_taken() -> None:
@@ -137,7 +138,7 @@ def test_where_all_tie_over_a_decade_the_middle_is_taken() -> None:
 
 def test_firsts_that_do_not_train_do_not_count() -> None:
     runs = Runs(lambda x, steps: 2.5 if steps < 50 else bowl(-1.0)(x, steps))
-    assert settle(runs, 0.1, TWO, 1000, START).value == pytest.approx(0.1 * 10 ** (-0.25 * TRUST))
+    assert settle(runs, 0.1, TWO, 1000, START).value == pytest.approx(0.1 * ONE_LENGTH**TRUST)
     assert (-1.0, 100) in runs.asked
 
 

@@ -504,7 +504,8 @@ def test_momentum_is_read_at_the_least_loss() -> None:
 
 def test_unknown_rules_are_answered_with_the_known() -> None:
     with pytest.raises(
-        ValueError, match=r"no rule 'best'; the rules are onecycle, divergence/4, argmin/2, midway, .*valley"
+        ValueError,
+        match=r"rule must be one of onecycle, divergence/4, argmin/2, midway, .*valley.*, got 'best'",
     ):
         Curve(X, bowl()).suggest("best")
     assert list(RULES) == [

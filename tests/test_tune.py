@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -560,3 +560,60 @@ def test_a_large_budget_without_optuna_says_what_to_install(monkeypatch: pytest.
         match=r"^a budget above 2 is searched with Optuna: pip install 'onecycle\[optuna\]', or give",
     ):
         oc.tune(build, total_steps=500, budget=3.0)
+
+
+class Noisy:
+    """An engine whose runs end where a formula says, times what luck of the seed says; it trains nothing."""
+
+    workers = 1
+
+    def __init__(self, luck: Callable[[np.random.Generator], float]) -> None:
+        self.luck = luck
+
+    def run(self, task: Task, jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+        for job in jobs:
+            if job.kind == "sweep":
+                yield job, perform(task, job)
+            else:
+                assert job.max_lr is not None
+                loss = true_loss(job.max_lr, job.weight_decay or 0.0, job.steps)
+                random = np.random.default_rng([int(job.key, 16), 7])
+                loss *= self.luck(random)
+                yield job, Result(loss, train_loss=loss, val_loss=loss)
+
+    def close(self) -> None:
+        pass
+
+
+def true_loss(rate: float, decay: float, steps: int) -> float:
+    """Least at a rate that falls with the length, and at a decay far above the task's own."""
+    miss = math.log10(rate / 0.05) + 0.5 * math.log10(steps / 500)
+    missed = 0.02 * (math.log10(decay + 1e-7) + 2) ** 2
+    return float(0.2 * (500 / steps) ** 0.2 * (1 + 0.5 * miss**2) * (1 + missed))
+
+
+@pytest.mark.parametrize(
+    "luck",
+    [
+        lambda random: float(np.exp(random.normal(0, 0.2))),
+        lambda random: 0.03 if random.random() < 0.1 else 1.0,
+    ],
+    ids=["spread", "jackpots"],
+)
+def test_a_larger_budget_is_no_worse_in_expectation(luck: Callable[[np.random.Generator], float]) -> None:
+    pytest.importorskip("optuna", reason="pip install 'onecycle[optuna]'")
+
+    def of_one_size(seed: int, weight_decay: float = 1e-4) -> Net:
+        return Net(seed, 8, weight_decay)
+
+    means = []
+    for budget in (1.0, 5.0, 20.0):
+        recipes = [
+            oc.tune(of_one_size, total_steps=500, budget=budget, seed=10 * seed, engine=Noisy(luck))
+            for seed in range(20)
+        ]
+        assert max(recipe.evidence["cost"] for recipe in recipes) <= budget + 1e-9
+        means.append(np.mean([true_loss(each.max_lr, each.weight_decay or 0.0, 500) for each in recipes]))
+
+    assert means[1] <= 1.01 * means[0]  # twenty searches tell no better
+    assert means[2] <= 1.01 * means[0]

@@ -149,7 +149,8 @@ def _a_quarter(run: Run) -> Run:
     """ResNet-8 with a quarter of each batch size: as many updates as ResNet-56 in 8 epochs."""
     assert run.batch_size is not None
     size = run.batch_size // 4
-    few = replace(run, label=f"batch {size}", net="resnet", batch_size=size, epochs=4, budget=0.6)
+    budget = 0.6 * size / 32  # as many updates for each: a hundred updates leave no room for pilots
+    few = replace(run, label=f"batch {size}", net="resnet", batch_size=size, epochs=4, budget=budget)
     return replace(few, options={**run.options, "blocks": 1, "images": 6400})
 
 

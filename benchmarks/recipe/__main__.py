@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.add_parser("scaling", help="find how the best rate moves with the batch size")
     command.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="some only")
     command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
+    command = commands.add_parser("dev", help="tune on tasks of dev, over the best of the oracle")
+    command.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help="some only")
+    command.add_argument("--budgets", nargs="+", type=float, default=[1.0, 2.0, 5.0], metavar="BUDGET")
+    command.add_argument("--results", type=Path, default=RESULTS, help="the folder that holds results")
     options = parser.parse_args(arguments)
     try:
         if options.command == "run":
@@ -42,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from benchmarks.recipe import scaling
 
             print(scaling.report(scaling.record(options.tasks, options.results / "scaling.json")))
+        elif options.command == "dev":
+            from benchmarks.recipe import dev
+
+            print(dev.report(dev.record(options.tasks, options.budgets, options.results / "dev.json")))
         elif options.command == "spread":
             from benchmarks.recipe import spread
 

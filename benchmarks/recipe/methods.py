@@ -47,18 +47,17 @@ def rows(task: Task, seed: int, wanted: Callable[[str, float], bool]) -> list[Ro
             except oc.Inconclusive:
                 rate, refused = task.usual_lr, True
             recipe = oc.Recipe(rate, batch_size=task.batch_size, total_steps=task.total_steps)
-            found.append(_row(task, rule, seed, share, _train, recipe) | {"refused": refused})
+            found.append(_row(task, rule, seed, share, train, recipe) | {"refused": refused})
     found += [_tuned(task, seed, budget) for budget in BUDGETS if wanted("tune", budget)]
     if any(wanted("tpe", count) for count in TPE):
         found += _tpe(task, seed)
     return found
 
 
-def _tuned(task: Task, seed: int, budget: float) -> Row:
-    begin = time.perf_counter()
-    refused = False
+def tuned(task: Task, seed: int, budget: float) -> oc.Recipe:
+    """What `tune` finds; what people take without looking, and no evidence, where it refuses."""
     try:
-        recipe = oc.tune(
+        return oc.tune(
             tasks.Task(task.name, task.build),
             total_steps=task.total_steps,
             budget=budget,
@@ -66,11 +65,16 @@ def _tuned(task: Task, seed: int, budget: float) -> Row:
             progress=False,
         )
     except oc.Inconclusive:
-        recipe = oc.Recipe(task.usual_lr, batch_size=task.batch_size, total_steps=task.total_steps)
-        refused = True
+        return oc.Recipe(task.usual_lr, batch_size=task.batch_size, total_steps=task.total_steps)
+
+
+def _tuned(task: Task, seed: int, budget: float) -> Row:
+    begin = time.perf_counter()
+    recipe = tuned(task, seed, budget)
     seconds = time.perf_counter() - begin
-    row = _row(task, "tune", seed, budget, _train, recipe)
-    return row | {"spent": recipe.evidence.get("cost"), "seconds": round(seconds, 2), "refused": refused}
+    row = _row(task, "tune", seed, budget, train, recipe)
+    spent = recipe.evidence.get("cost")
+    return row | {"spent": spent, "seconds": round(seconds, 2), "refused": not recipe.evidence}
 
 
 def _tpe(task: Task, seed: int) -> list[Row]:
@@ -99,15 +103,15 @@ def _tpe(task: Task, seed: int) -> list[Row]:
         study.optimize(objective, n_trials=count - len(study.trials))
         recipe = oc.Recipe(**study.best_trial.user_attrs["recipe"])
         seconds = round(time.perf_counter() - begin, 2)
-        row = _row(task, "tpe", seed, float(count), _train, recipe)
+        row = _row(task, "tpe", seed, float(count), train, recipe)
         found.append(row | {"seconds": seconds, "selected": study.best_value})
     return found
 
 
 def _row(
-    task: Task, method: str, seed: int, cost: float, train: Callable[[Task, Any, int], float], recipe: Any
+    task: Task, method: str, seed: int, cost: float, end: Callable[[Task, Any, int], float], recipe: Any
 ) -> Row:
-    losses = [train(task, recipe, fresh) for fresh in FRESH]
+    losses = [end(task, recipe, fresh) for fresh in FRESH]
     facts: Mapping[str, Any] = {"max_lr": recipe}
     if isinstance(recipe, oc.Recipe):
         names = ("max_lr", "batch_size", "weight_decay", "momentum", "total_steps")
@@ -137,7 +141,8 @@ def _job(recipe: oc.Recipe, seed: int) -> Job:
     )
 
 
-def _train(task: Task, recipe: oc.Recipe, seed: int) -> float:
+def train(task: Task, recipe: oc.Recipe, seed: int) -> float:
+    """The validation loss that a recipe ends with."""
     return perform(tasks.Task(task.name, task.build), _job(recipe, seed)).loss
 
 

@@ -62,6 +62,8 @@ class Search:
         finally:
             ended.set()
             thread.join()
+        if not struck.is_set() and what:
+            raise RuntimeError(f"without a fault: {what}")
         if struck.is_set():
             count(counts, "tune", kind, what or self._lost(out), f"after {at} trials")
 

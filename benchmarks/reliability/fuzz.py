@@ -12,6 +12,7 @@ import io
 import json
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,7 @@ def targets(folder: Path) -> dict[str, Callable[[], Target]]:
         "trial record": partial(_record, folder),
         "task reference": _reference,
         "command suggest": partial(_command, folder),
+        "report": partial(_report, folder),
     }
 
 
@@ -348,6 +350,41 @@ def _command(folder: Path) -> Target:
     return Target(read, [_small_curve().to_json().encode(), *log])
 
 
+BETWEEN = b"\n==== "  # before each file's name in one input that stands for a folder
+
+
+def _report(folder: Path) -> Target:
+    from benchmarks.reliability.task import build
+    from onecycle import report, tune
+    from onecycle._train import History
+
+    def read(data: bytes) -> None:
+        run = folder / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        for part in data.split(BETWEEN)[1:]:
+            name, _, content = part.partition(b"\n")
+            if name in names:
+                path = run / name.decode()
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        report.write(run, folder / "report.html")
+
+    made = folder / "seed run"
+    tune(build, total_steps=100, out=made, progress=False)
+    History([{"step": 0, "lr": 0.1, "momentum": 0.9, "loss": 2.3, "val_loss": 1.9}]).save(
+        made / "metrics.csv"
+    )
+    files = {path.relative_to(made).as_posix().encode(): path for path in sorted(made.rglob("*.*"))}
+    names = frozenset(files)
+    run_json = b"".join(
+        BETWEEN + name + b"\n" + path.read_bytes() for name, path in files.items() if b"/" not in name
+    )
+    trials = [
+        BETWEEN + name + b"\n" + path.read_bytes() for name, path in files.items() if b"trials/" in name
+    ]
+    return Target(read, [run_json, run_json + b"".join(trials[:2])], partial(damaged, most=65536))
+
+
 # Running ---------------------------------------------------------------------------------------------
 
 
@@ -411,6 +448,8 @@ def guided(name: str, runs: int, results: Path, seed: int = 1) -> None:
         with atheris.instrument_imports(include=["onecycle", "tomllib", "tomli", "csv", "json"]):
             for module in ("_curve", "_logs", "_recipe", "_suggest", "_policies", "_train", "cli", "tasks"):
                 importlib.import_module(f"onecycle.{module}")
+            for module in ("_page", "_read", "_trials", "_use"):
+                importlib.import_module(f"onecycle.report.{module}")
             for module in ("_checkpoint", "_trial", "_state", "_stream", "_scheduler"):
                 importlib.import_module(f"onecycle.torch.{module}")
             target = targets(folder)[name]()
@@ -431,7 +470,7 @@ def guided(name: str, runs: int, results: Path, seed: int = 1) -> None:
                 return bytes(atheris.Mutate(data, most))
             return target.damage(rng.choice(target.seeds) if rng.random() < 0.4 else data, rng)[:most]
 
-        most = 65536 if name == "checkpoint" else 8192
+        most = 65536 if name in ("checkpoint", "report") else 8192
         options = [f"-runs={runs}", f"-seed={seed}", f"-max_len={most}", "-timeout=60", "-rss_limit_mb=0"]
         options += ["-print_final_stats=0", "-verbosity=0", "-close_fd_mask=0"]
         atheris.Setup(["fuzz", *options, str(corpus)], one, custom_mutator=mutator)
@@ -475,4 +514,5 @@ RUNS = {
     "trial record": 100_000,
     "task reference": 40_000,
     "command suggest": 20_000,
+    "report": 20_000,
 }

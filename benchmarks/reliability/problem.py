@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import mmap
+import multiprocessing
 import os
 import random
 import signal
@@ -49,6 +50,9 @@ class Fault:
         self.passed: Counter[str] = Counter()
         self.again = False
         self._struck = mmap.mmap(-1, 1)  # one byte for this process and those that it forks
+
+    def __reduce__(self) -> tuple[type[Fault], tuple[str, str, int]]:
+        return Fault, (self.kind, self.place, self.at)  # what is sent to another node shares no byte with it
 
     @property
     def struck(self) -> bool:
@@ -224,6 +228,8 @@ class Problem:
 def surroundings() -> Any:
     """What of the process must be as it was: handlers of signals, threads, open files."""
     gc.collect()  # a loader's worker, with its files, goes with its iterator
+    for child in multiprocessing.active_children():
+        child.join(5)  # older torch ends a worker that hangs, and does not wait for its end
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     files = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
     return (
@@ -237,6 +243,8 @@ def surroundings() -> Any:
 
 def bits(value: Any) -> Any:
     """`value` as nested tuples that are equal where every bit is, NaN included."""
+    if isinstance(value, Tensor) and value.is_sparse:
+        return tuple(value.shape), bits(value._indices()), bits(value._values())
     if isinstance(value, Tensor):
         dense = value.detach().contiguous().to("cpu")
         return str(dense.dtype), tuple(dense.shape), dense.reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -26,9 +26,14 @@ def report() -> str:
 
 
 def made_by(rows: dict[str, Any]) -> str:
-    """The versions and the hardware of some rows."""
-    makers = {", ".join(f"{k} {v}" for k, v in sorted(row["made_with"].items())) for row in rows.values()}
-    return "Made with " + "; and ".join(sorted(makers)) + "."
+    """The versions and the hardware of some rows, and the commits where they are known."""
+    commits: dict[str, set[str]] = defaultdict(set)
+    for row in rows.values():
+        made = dict(row["made_with"])
+        commit = made.pop("commit", None)
+        commits[", ".join(f"{k} {v}" for k, v in sorted(made.items()))] |= {commit} if commit else set()
+    makers = [f"{made}{', at ' * bool(at)}{', '.join(sorted(at))}" for made, at in sorted(commits.items())]
+    return "Made with " + "; and ".join(makers) + "."
 
 
 def _table(head: list[str], rows: list[list[Any]]) -> str:

@@ -127,6 +127,16 @@ def adamw(model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=0.01)
 
 
+def sparse_adam(model: nn.Module) -> torch.optim.Optimizer:
+    """Adam for gradients that are sparse."""
+    return torch.optim.SparseAdam(model.parameters(), lr=0.05)
+
+
+def plain_sgd(model: nn.Module) -> torch.optim.Optimizer:
+    """SGD alone, which takes sparse gradients."""
+    return torch.optim.SGD(model.parameters(), lr=0.05)
+
+
 # Nets ------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +163,19 @@ class Symmetric(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight.triu() + weight.triu(1).mT
+
+
+class Sparse(nn.Module):
+    """Two embeddings whose gradients are sparse, looked up by what the samples' signs spell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (nn.EmbeddingBag(64, 3, mode="sum", sparse=True) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        words = ((x > 0) * 2 ** torch.arange(x.shape[1])).cumsum(1)
+        y: Tensor = self.first(words) + self.second(words.flip(1) // 2)
+        return y
 
 
 class Recurrent(nn.Module):
@@ -224,6 +247,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "spectral norm, old": lambda: _normalised(nn.utils.spectral_norm),
     "weight norm": lambda: _normalised(nn.utils.parametrizations.weight_norm),
     "orthogonal": lambda: _normalised(nn.utils.parametrizations.orthogonal),
+    "embeddings": Sparse,  # for optimizers that take sparse gradients
     "tied weights": Tied,
     "a parametrization": _symmetric,
     "LSTM": Recurrent,
@@ -360,9 +384,13 @@ def combinations() -> dict[str, Callable[[], Trial]]:
 
     for name, optimizer in optimizers().items():
         add(f"{name}, {(net := 'batch norm and dropout')}", net, optimizer, "with a generator")
+    for name, optimizer in (("SparseAdam", sparse_adam), ("SGD", plain_sgd)):
+        add(f"{name}, sparse gradients", "embeddings", optimizer, "with a generator")
     for optimizer in (sgd, adamw):
         kind = {sgd: "SGD", adamw: "AdamW"}[optimizer]
         for net in NETS:
+            if net == "embeddings":
+                continue
             add(f"{kind}, {net}, shuffled", net, optimizer, "shuffled")
         for loader in LOADERS:
             add(f"{kind}, LSTM, {loader}", "LSTM", optimizer, loader)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -375,10 +376,12 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def number(value: float | None, digits: int = 3) -> str:
     """A number as people write it: 0.0085, 12,000, or a power of ten where it is far from 1."""
-    if value is None or math.isnan(value):
+    if value is None:
         return NONE
-    if math.isinf(value):
+    if abs(value) > sys.float_info.max:  # infinite, or as large as only Python's int is
         return "∞" if value > 0 else f"{MINUS}∞"
+    if math.isnan(value):
+        return NONE
     if value == 0:
         return "0"
     size = abs(value)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from onecycle._files import decode, encode, read_document, read_text, write_document, write_file
 from onecycle._logs import read_log
 from onecycle._schedules import Array as Floats
+from onecycle._schedules import _number
 from onecycle._smooth import smooth
 
 if TYPE_CHECKING:
@@ -156,8 +157,8 @@ class Curve:
         Returns:
             Values, rising, and smoothed losses, both of shape (grid,); empty without a usable point.
         """
-        if width is not None and not 0 < width < np.inf:
-            raise ValueError(f"width is {width!r}; give the kernel's width in decades, such as 0.06")
+        if width is not None and not _number("width", width) > 0:
+            raise ValueError(f"width must be > 0 decades, such as 0.06, got {width}")
         smoothed = smooth(self, width)
         return smoothed.value, smoothed.loss
 

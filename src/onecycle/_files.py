@@ -59,11 +59,14 @@ def read_text(path: str | os.PathLike[str]) -> str:
         ValueError: the file holds no UTF-8 text.
     """
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: this is no UTF-8 text") from None
+        raise ValueError(f"{path}: this is no UTF-8 text: if it is text at all, save it as UTF-8") from None
+    if "\0" in text:  # which UTF-16 and UTF-32 are full of
+        raise ValueError(f"{path}: this is no UTF-8 text, as it holds zero bytes: save it as UTF-8")
+    return text
 
 
 def encode(data: Any) -> Any:

@@ -251,7 +251,7 @@ def read_log(
     return result
 
 
-_MANY, _LONG = 20, 40  # columns, and characters of each, that a message lists
+_MANY, _LONG = 20, 30  # columns, and characters of each, that a message lists
 _SPOKEN = {"lr": "rate", "weight_decay": "weight decay"}
 _BLANK: Row = dict.fromkeys(("value", "loss", "val_loss", "step", "seed", "noise", "row"))
 

@@ -18,12 +18,13 @@ RUNGS = (5, 8)  # rates that are tried at most, of the first length and of the s
 USUAL = 4  # of the second, which mostly do
 LONGEST = 1 / 8  # of the training
 SHARE = 0.6  # of the updates that goes to the second length
+FEW = (3, 1 / 5, 0.75)  # the same three for fewer and longer ones
 TIE = 0.03  # losses nearer than this share of what was gained are as good
 PLATEAU = 0.95  # decades that tie, and so do not tell
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-pilots.md.
 POWER = 0.75  # of the length, by which the best rate falls where longer runs end no lower
 FARTHEST = 10**0.75  # that the rate is moved for the length
-ONE_LENGTH = 10**-0.25  # likewise where pilots of one length cannot tell
+ONE_LENGTH = 10**-0.5  # likewise where pilots of one length cannot tell
 TRUST = 0.6  # weight of the pilots against the range test, less where they are short:
 ENOUGH = 1 / 12  # of the training
 REFUTED = 10**0.5  # from so far off on, the range test has no more to say
@@ -65,18 +66,20 @@ class Settled:
     reason: str
 
 
-def plan(updates: int, total_steps: int, least: int = 3, spare: int = 0) -> Plan | None:
+def plan(updates: int, total_steps: int, least: int = 3, spare: int = 0, few: bool = False) -> Plan | None:
     """What pilots `updates` allow for; None where not even `least` of one length.
 
-    `spare` updates may be spent besides where the best rate is far off, or a plateau wide.
+    `spare` updates may be spent besides where the best rate is far off, or a plateau wide. With `few` the
+    pilots are fewer and longer.
     """
-    second = max(min(int(SHARE * updates / USUAL), int(LONGEST * total_steps)), SHORTEST)
+    usual, longest, share = FEW if few else (USUAL, LONGEST, SHARE)
+    second = max(min(int(share * updates / usual), int(longest * total_steps)), SHORTEST)
     first = max(second // 3, FIRST)
     if updates >= 3 * (first + second):
         firsts = min(RUNGS[0], (updates - 3 * second) // first)
         seconds = min(RUNGS[1], (updates + spare - firsts * first) // second)
         return Plan((first, second), (firsts, seconds))
-    one = max(min(updates // USUAL, int(LONGEST * total_steps)), SHORTEST)
+    one = max(min(updates // usual, int(longest * total_steps)), SHORTEST)
     return Plan((one,), (min(RUNGS[1], (updates + spare) // one),)) if updates >= least * one else None
 
 
@@ -133,13 +136,16 @@ def settle(run: Run, rate: float, how: Plan, total_steps: int, start: float) -> 
         )
     else:
         value *= ONE_LENGTH
-        said += ": a little below that for the length"
+        said += ": half a decade below that for the length"
     read = min(max(rate, value / REFUTED), value * REFUTED)
     return Settled(read ** (1 - trust) * value**trust, tried, diverged, said)
 
 
 def climb(run: Run, rate: float, steps: int, most: int, start: float) -> dict[float, float]:
-    """Final losses by rate: half a decade to both sides, and on while an end is best, or the upper ties."""
+    """Final losses by rate: half a decade up, and on while the upper end ties; then down, while that is best.
+
+    Where the first rate ties, one below it is tried too.
+    """
     seen: dict[float, float] = {}
     tried: list[int] = []
 
@@ -148,13 +154,13 @@ def climb(run: Run, rate: float, steps: int, most: int, start: float) -> dict[fl
         seen.update(zip(rates, run(rates, steps), strict=True))
         tried.extend(powers)
 
-    try_(*(0, 1, -1)[:most])
+    try_(*(0, 1)[:most])
     while len(seen) < most:
         ties = _ties(seen, start)
-        if ties in ([], [min(seen)]):
-            try_(min(tried) - 1)
-        elif max(seen) in ties:
+        if max(seen) in ties:
             try_(max(tried) + 1)
+        elif ties in ([], [min(seen)]) or (min(tried) == 0 and min(seen) in ties):
+            try_(min(tried) - 1)
         else:
             break
     return dict(sorted(seen.items()))

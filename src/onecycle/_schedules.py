@@ -54,8 +54,8 @@ class ClosedForm(ABC):
         else:
             try:
                 steps = np.asarray(step, dtype=np.float64)
-            except OverflowError:  # as large as only Python's int is
-                steps = np.array([math.inf])
+            except (TypeError, ValueError, OverflowError):  # the last: as large as only Python's int is
+                raise _no_step(" ".join(brief(step).split())) from None
             outside = steps[~((steps >= 0) & (steps < math.inf))]
             if not outside.size:
                 return self._many(steps) if steps.ndim else self._one(float(steps))
@@ -139,7 +139,7 @@ class Piecewise(ClosedForm):
 
     def __post_init__(self) -> None:
         for name in ("steps", "values", "shapes"):
-            if not isinstance(given := getattr(self, name), Iterable):
+            if not isinstance(given := getattr(self, name), Iterable) or isinstance(given, (str, bytes)):
                 raise ValueError(f"{name} must be a sequence, got {brief(given)}")
         steps = tuple(_number("each of steps", step) for step in self.steps)
         values = tuple(_number("each of values", value) for value in self.values)
@@ -156,7 +156,8 @@ class Piecewise(ClosedForm):
         pieces = len(steps) - 1
         if len(shapes) != pieces or any(shape not in SHAPES for shape in shapes):
             raise ValueError(
-                f"shapes must be one of {', '.join(SHAPES)} for each of {pieces} pieces, got {brief(shapes)}"
+                f"shapes must be one of {', '.join(SHAPES)} for each of {pieces} pieces, "
+                f"got {brief(self.shapes)}"
             )
         for shape, (value, later) in zip(shapes, pairwise(values), strict=True):
             if shape == "exponential" and not (value > 0 and later > 0):
@@ -324,17 +325,27 @@ def linear(start: float, end: float, steps: float) -> Piecewise:
 
     The sweep of a range test in both of Smith's papers (arXiv 1506.01186, section 3.3).
     """
-    return Piecewise.through(((0, start), (steps, end)))
+    return _stretch(start, end, steps, "linear")
 
 
 def cosine(start: float, end: float, steps: float) -> Piecewise:
     """Half a cosine wave from `start` at step 0 to `end` at step `steps`, held after it."""
-    return Piecewise.through(((0, start), (steps, end)), "cosine")
+    return _stretch(start, end, steps, "cosine")
 
 
 def exponential(start: float, end: float, steps: float) -> Piecewise:
     """By the same factor each step from `start` at step 0 to `end` at step `steps`, held after it."""
-    return Piecewise.through(((0, start), (steps, end)), "exponential")
+    return _stretch(start, end, steps, "exponential")
+
+
+def _stretch(start: float, end: float, steps: float, shape: Shape) -> Piecewise:
+    """One piece of a `shape`; its errors name the argument that is wrong."""
+    first, last, length = _number("start", start), _number("end", end), _number("steps", steps)
+    if length < 0:
+        raise ValueError(f"steps must be >= 0, got {steps}")
+    if shape == "exponential" and not (first > 0 and last > 0):
+        raise ValueError(f"start and end of an exponential must be > 0, got {start} and {end}")
+    return Piecewise((0, length), (first, last), (shape,))
 
 
 def _no_step(step: object) -> ValueError:

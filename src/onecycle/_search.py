@@ -24,6 +24,8 @@ from onecycle.tasks import Task
 Stage = Literal["rate", "noise", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
 SHOWS = 0.1  # share of the training from which a run shows how it will go on
 RATE = 0.5  # share of the budget that pilots for the rate may take
+TELLING = 75  # updates: where pilots would be shorter, the rate takes all, for fewer and longer ones
+NEXT = 3  # pilots that the next choice takes: what is left for fewer goes to the rate
 TIE = 0.02  # losses nearer than this share of the better one are as good
 MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 CHEAP = 0.1  # share of the budget that range tests at several decays may take
@@ -152,7 +154,7 @@ class Search:
         whole = self.budget
         if whole <= beyond.FROM:
             return self._by_short_runs()
-        self.budget = min(beyond.FIRST, whole / 2)
+        self.budget = beyond.for_short_runs(whole)
         try:
             found = self._by_short_runs()
         finally:
@@ -185,8 +187,11 @@ class Search:
         """Those for the rate, None where the budget does not allow for any."""
         total = self.facts.total_steps
         updates = int(self.budget * total)
-        rate = int(RATE * updates)
-        return plan(rate, total, least=2, spare=max(updates - rate - self._swept, 0))
+        rate, rest = int(RATE * updates), max(updates - int(RATE * updates) - self._swept, 0)
+        how = plan(rate, total, least=2, spare=rest)
+        if how and (rest < NEXT * how.steps[-1] or how.steps[-1] < TELLING):
+            return plan(rate + rest, total, least=2, few=True)
+        return how
 
     @property
     def _swept(self) -> int:
@@ -503,9 +508,12 @@ class Search:
 
     # Comparing --------------------------------------------------------------------------------------
 
-    def _better(self, one: Result, other: Result, by: float = 0.0) -> bool:
+    def better(self, one: float, other: float, by: float = 0.0) -> bool:
         """Whether a loss is lower by more than a tie, and by that share."""
-        return better(one.loss, other.loss, self._start, max(self.tie, by))
+        return better(one, other, self._start, max(self.tie, by))
+
+    def _better(self, one: Result, other: Result, by: float = 0.0) -> bool:
+        return self.better(one.loss, other.loss, by)
 
     def _decay(self, decays: Sequence[float], results: Sequence[Result]) -> float:
         """The first, unless others end clearly lower: of these the largest that ends as low as any.

@@ -228,8 +228,8 @@ def suggest(curve: Curve, rule: str | None = None, use: Use = "one_cycle") -> Su
         ValueError: no rule of that name, no such use, or one that the rule does not know.
     """
     name = default_rule(curve) if rule is None else rule
-    if name not in RULES:
-        raise ValueError(f"no rule {name!r}; the rules are {', '.join(RULES)}")
+    if not isinstance(name, str) or name not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, got {brief(name)}")
     if use not in USES:
         raise ValueError(f"use must be one of {', '.join(USES)}, got {use!r}")
     if use == "one_cycle":

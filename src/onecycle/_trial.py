@@ -66,30 +66,45 @@ def preserved(trial: Trial) -> AbstractContextManager[Any]:
     return _Preserved(trial)
 
 
-class _Preserved:
-    """No generator under `contextlib`: an interrupt between its end and the block's would skip the rest."""
+class Afterwards:
+    """Calls `put_back` however the block ends; an interrupt in that, or a second one, waits for its end.
 
-    def __init__(self, trial: Trial) -> None:
-        self._trial = trial
+    No generator under `contextlib`: an interrupt between its end and the block's would skip the rest.
+    """
+
+    def __init__(self, put_back: Callable[[], None]) -> None:
+        self._put_back = put_back
 
     def __enter__(self) -> Any:
-        self._state = getattr(self._trial, "set_aside", self._trial.save)()
         self._interrupts = _Interrupts()
         self._interrupts.begin()
-        return self._state
 
     def __exit__(self, *_: object) -> None:
         try:
             self._interrupts.hold = True
         finally:
             try:
-                self._trial.restore(self._state)
+                self._put_back()
             finally:
                 self._interrupts.end()
 
 
+class _Preserved(Afterwards):
+    def __init__(self, trial: Trial) -> None:
+        super().__init__(self._restore)
+        self._trial = trial
+
+    def __enter__(self) -> Any:
+        self._state = getattr(self._trial, "set_aside", self._trial.save)()
+        super().__enter__()
+        return self._state
+
+    def _restore(self) -> None:
+        self._trial.restore(self._state)
+
+
 # An interrupt that comes to these, or to what they call, waits.
-_UNBROKEN = (_Preserved.__enter__.__code__, _Preserved.__exit__.__code__)
+_UNBROKEN = (_Preserved.__enter__.__code__, Afterwards.__enter__.__code__, Afterwards.__exit__.__code__)
 
 
 class _Interrupts:

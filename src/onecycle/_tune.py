@@ -19,7 +19,7 @@ from onecycle._recipe import Recipe
 from onecycle._run_dir import RunDir
 from onecycle._search import Facts, Found, Search, State
 from onecycle.engines import Engine, choose
-from onecycle.tasks import Task
+from onecycle.tasks import Task, as_task
 
 TRIED = 3  # updates that must come out the same twice
 SAME = 1e-3  # relative difference of losses that rounding on a GPU may make
@@ -65,10 +65,11 @@ def tune(
 
     Raises:
         Inconclusive: nothing that was tried trains; its `reason` says what was seen.
+        TypeError: `build` is neither a function nor a task.
         ValueError: an argument is out of its range, or `build` is not what it must be: it fails, gives no
             trial, ignores an argument, or differs from call to call with the same seed.
     """
-    task = build if isinstance(build, Task) else Task(getattr(build, "__name__", "build"), build)
+    task = as_task(build)
     budget, seed = _real("budget", budget), _whole("seed", seed, least=0)
     if not 0.05 <= budget <= 20:
         raise ValueError(f"budget must be from 0.05 to 20 full trainings, got {budget:g}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from onecycle._policies import Policy
 from onecycle._schedules import ClosedForm
 from onecycle._schedules import Schedule as AnySchedule
 from onecycle._suggest import Suggestion
+from onecycle._trial import Afterwards
 
 try:
     import keras
@@ -255,12 +257,12 @@ class Trial:
             return None
         random = self._stream.random()
         how: dict[str, Any] = {"verbose": 0, "return_dict": True}
-        if isinstance(data, tuple):
-            x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-            logs = self._model.evaluate(x, y, sample_weight=weight, batch_size=self._batch_size, **how)
-        else:
-            logs = self._model.evaluate(data, **how)
-        self._stream.put_back_random(random)
+        with Afterwards(partial(self._stream.put_back_random, random)):
+            if isinstance(data, tuple):
+                x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+                logs = self._model.evaluate(x, y, sample_weight=weight, batch_size=self._batch_size, **how)
+            else:
+                logs = self._model.evaluate(data, **how)
         self.metrics = {name: float(value) for name, value in logs.items() if name != "loss"}
         return float(logs["loss"])
 

@@ -69,6 +69,18 @@ def test_a_second_start_does_what_is_missing_and_no_more(
     assert all(0 < row["loss"] < 100 for row in again)
 
 
+def test_tune_on_dev_is_kept_and_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["dev", "--tasks", "wine-mlp-adam", "--budgets", "0.4", "--results", str(tmp_path)]
+    assert main(command) == 0
+    first = capsys.readouterr()
+    assert first.err.count("wine-mlp-adam, budget 0.4, seed") == 2
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in first.out.splitlines()]
+    assert [row[0] for row in table] == ["task", "---", "wine-mlp-adam", "geometric mean"]
+    assert 0.5 < float(table[-1][1]) < 10
+    assert main(command) == 0
+    assert capsys.readouterr() == (first.out, "")
+
+
 def test_the_tasks_of_the_comparison_chose_no_constant() -> None:
     assert {task.split for task in select(list(runs.TASKS), None)} == {"test"}
     assert len(runs.TASKS) >= 8

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 pytest.importorskip("safetensors")
 if not hasattr(os, "fork"):
     pytest.skip("the harness forks", allow_module_level=True)
 
-from benchmarks.reliability import commands, faults
+from benchmarks.reliability import commands, engines, faults
 from benchmarks.reliability.faults import Counts
 from benchmarks.reliability.problem import Fault, Problem
+from onecycle.torch import Trial, _state, _trial
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,23 @@ def test_nothing_is_lost_in_python(run: Callable[[Counts], None], least: int) ->
     assert sum(row.injected for row in counts.values()) >= least
 
 
+def test_an_interrupt_while_an_evaluation_puts_the_model_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`find_lr` begins with one, outside of the block that puts the whole trial back."""
+    problem = Problem()
+    trial = Trial(problem.model, problem.optimizer, problem.loss_fn, problem.loader, problem.val_loader)
+    before, put_back = problem.weights(), _state.put_back_modules
+
+    def disturbed(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        put_back(*arguments)
+
+    monkeypatch.setattr(_trial, "put_back_modules", disturbed)
+    with pytest.raises(KeyboardInterrupt):
+        trial.evaluate()
+    assert problem.weights() == before
+    assert torch.is_grad_enabled()
+
+
 def test_the_harness_sees_what_is_lost() -> None:
     """A range test that puts nothing back must not pass."""
 
@@ -44,6 +66,25 @@ def test_the_harness_sees_what_is_lost() -> None:
 
     with pytest.raises(AssertionError, match="careless without any fault takes: model or optimizer"):
         faults.Case(careless)
+
+
+def test_an_engine_that_fails_by_itself_is_no_fault_survived(tmp_path: Path) -> None:
+    """What had not struck was not counted, and a search that failed at once passed for nothing tried."""
+
+    class Broken:
+        workers = 1
+
+        def run(self, *_: object) -> None:
+            raise RuntimeError("no worker")
+
+        def close(self) -> None:
+            pass
+
+    tried = engines.Search(tmp_path)
+    with pytest.raises(RuntimeError, match=r"without a fault: the search, which ended with .*no worker"):
+        tried.strike({}, "Ray node that dies", 0, Broken(), lambda: False)
+    sent = pickle.loads(pickle.dumps(Fault("kill", "data", 3)))
+    assert (sent.kind, sent.place, sent.at, sent.struck) == ("kill", "data", 3, False)
 
 
 @pytest.fixture(scope="module", params=["train", "tune"])

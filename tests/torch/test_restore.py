@@ -1062,6 +1062,24 @@ def test_large_copies_of_a_cpu_go_to_a_disk_that_has_room(
     assert _room.copier([torch.zeros(4)], None) is _room.clone
 
 
+def test_a_disk_that_fails_is_told_only_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_room, "SMALL", 15)
+    monkeypatch.setattr(_room, "_disk_has_room", lambda _: True)
+    monkeypatch.setattr(
+        tempfile, "TemporaryFile", lambda **_: SimpleNamespace(seek=lambda *_: 0, write=full, close=bool)
+    )
+    there = torch.arange(4.0)
+    copy = _room.copier([there], None)(there)
+    assert isinstance(copy, Tensor)
+    assert copy.tolist() == there.tolist()
+    assert copy.data_ptr() != there.data_ptr()
+    with pytest.raises(OSError, match="No space left on device"):
+        _room.copier([there], "disk")(there)
+
+
 def test_no_folder_for_a_copy_is_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(_room, "_is_memory", lambda _: False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -164,11 +164,11 @@ def test_any_object(kind: Any) -> None:
 
 def test_batches_are_moved_to_the_device() -> None:
     """All that is in tuples, lists, dicts and named tuples; the rest goes as it is."""
-    from onecycle.torch._trial import _to
+    from onecycle.torch._batch import on_device
 
     there = torch.device("meta")
     batch = {"a": [X, (Y, "text")], "b": Pair(X, Y), "c": 3}
-    moved = _to(batch, there)
+    moved = on_device(batch, there)
     assert moved["a"][0].device == moved["a"][1][0].device == moved["b"].x.device == there
     assert (moved["a"][1][1], type(moved["b"]), moved["c"]) == ("text", Pair, 3)
     assert make_trial(device="cpu")._device == torch.device("cpu")
@@ -241,13 +241,13 @@ def test_sizes(train_loader: Any, before: int, after: int, per_epoch: int | None
 
 
 def test_samples_of_a_batch() -> None:
-    from onecycle.torch._trial import _samples
+    from onecycle.torch._batch import samples_in
 
-    assert _samples(torch.zeros(())) == 1
-    assert _samples((["a", "b"], X[:2])) == 2
-    assert _samples({"text": "abc", "x": X[:3]}) == 3
-    assert _samples(object()) == 1
-    assert _samples([]) == 1
+    assert samples_in(torch.zeros(())) == 1
+    assert samples_in((["a", "b"], X[:2])) == 2
+    assert samples_in({"text": "abc", "x": X[:3]}) == 3
+    assert samples_in(object()) == 1
+    assert samples_in([]) == 1
 
 
 # Accumulation, clipping, several optimizers ----------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from reprlib import repr as brief
 from typing import TYPE_CHECKING, Protocol
 
 from onecycle.engines.local import Local as Local
@@ -35,17 +36,18 @@ def choose(engine: str | Engine) -> Engine:
     Raises:
         ValueError: there is none of that name.
     """
-    if not isinstance(engine, str):
-        return engine
-    name, _, workers = engine.partition(":")
-    if name == "local" and (not workers or workers.isdecimal()):
-        return Local(int(workers or 1))
-    if engine == "ray":
-        from onecycle.engines.ray import Ray
+    if isinstance(engine, str):
+        name, _, workers = engine.partition(":")
+        if name == "local" and (not workers or (workers.isdecimal() and len(workers) < 5)):
+            return Local(int(workers or 1))
+        if engine == "ray":
+            from onecycle.engines.ray import Ray
 
-        return Ray()
+            return Ray()
+    elif all(callable(getattr(engine, name, None)) for name in ("run", "close")):
+        return engine
     raise ValueError(
-        f"engine must be 'local', 'local:N' with N processes, 'ray' or an Engine, got {engine!r}"
+        f"engine must be 'local', 'local:N' with N processes, 'ray' or an Engine, got {brief(engine)}"
     )
 
 

@@ -14,22 +14,13 @@ from typing import Any
 
 from onecycle import __version__
 from onecycle._charts import NONE, Chart, Series, curve_chart, number, policy_charts, reading, smoothed
-from onecycle._recipe import Recipe
 from onecycle._suggest import Suggestion, anchors
-from onecycle._train import History
 from onecycle.report import _trials
 from onecycle.report._read import STAGES, Run, Trial, numeric
 from onecycle.report._use import snippets
+from onecycle.report._verdict import pilots_of, plan, verdict
+from onecycle.report._words import counted, metric_of, name_of, span, value_of
 
-NAMES = {
-    "max_lr": "Peak learning rate",
-    "momentum": "Momentum",
-    "weight_decay": "Weight decay",
-    "batch_size": "Batch size",
-    "total_steps": "Updates",
-    "val_loss": "validation loss",
-    "loss": "training loss",
-}
 RUNS = {"metrics.csv": "1cycle", "baseline.csv": "constant rate"}
 
 
@@ -83,139 +74,11 @@ def _task(run: Run) -> str:
     return str(run.fact("task") or (run.recipe and run.recipe.evidence.get("task")) or run.path.name)
 
 
-# The verdict --------------------------------------------------------------------------------------------
-
-
-def verdict(run: Run) -> str:
-    """The answer in a sentence: what to train with, what it comes to, what it rests on. HTML."""
-    status = str(run.info.get("status"))
-    reason = escape(str(run.info.get("reason") or "").rstrip("."))
-    note = {
-        "running": "Not finished: it still runs, or was stopped before it could say so.",
-        "interrupted": "Interrupted before its end; this is what was kept.",
-        "inconclusive": f"The evidence does not tell: {reason}.",
-        "error": f"Ended with an error: {reason}.",
-        "diverged": "Training diverged: its loss is not finite at the end. Lower the peak rate.",
-    }.get(status, "" if status == "done" else f"Status: {escape(status)}.")
-    lines = [f'<p class="note">{note}</p>'] if note else []
-    recipe = _plan(run)
-    if recipe is None:
-        if status in ("done", "running", "interrupted"):
-            lines.append('<p class="verdict">There is no recipe in this folder.</p>')
-        return "".join(lines)
-    history = run.histories.get("metrics.csv")
-    if run.info.get("command") == "train":
-        done = len(history.rows) if history else 0
-        sentence = (
-            f"Trained for {_count(done, 'update')} with 1cycle, up to a learning rate of "
-            f"<strong>{number(recipe.max_lr)}</strong>"
-        )
-        came = _outcome(_last(history)) if history and status == "done" else ""
-        return "".join([*lines, f'<p class="verdict">{sentence}{": " + came if came else ""}.</p>'])
-    clauses = [f"Train with 1cycle up to a learning rate of <strong>{number(recipe.max_lr)}</strong>"]
-    if recipe.batch_size:
-        clauses.append(f"in batches of {recipe.batch_size}")
-    if recipe.weight_decay is not None:
-        clauses.append(f"with weight decay {number(recipe.weight_decay)}")
-    if recipe.total_steps:
-        clauses.append(f"for {_count(recipe.total_steps, 'update')}")
-    sentence = f"{', '.join(clauses)}. {_expected(run)} {_confidence(run, recipe)}"
-    return "".join([*lines, f'<p class="verdict">{sentence}</p>'])
-
-
-def _plan(run: Run) -> Recipe | None:
-    """The recipe, or what a training run's record shows of it."""
-    history = run.histories.get("metrics.csv")
-    if run.recipe is not None or history is None:
-        return run.recipe
-    rates, momenta = history.column("lr")[1], history.column("momentum")[1]
-    total = run.fact("total_steps")
-    try:
-        return Recipe(
-            max_lr=max(rates),
-            momentum=(max(momenta), min(momenta)) if momenta else None,
-            total_steps=total if isinstance(total, int) else len(history.rows),
-        )
-    except (TypeError, ValueError):
-        return None
-
-
-def _expected(run: Run) -> str:
-    length = run.recipe.total_steps if run.recipe is not None else None
-    checks = [
-        t for t in run.trials if t.job.stage == "check" and not t.sweep and length in (t.job.steps, None)
-    ]
-    good = [t.loss for t in checks if math.isfinite(t.loss)]
-    if checks:
-        lost = f", and {len(checks) - len(good)} diverged" if len(good) < len(checks) else ""
-        if not good:
-            return f"{_count(len(checks), 'run').capitalize()} with it diverged."
-        if len(good) == 1:
-            return f"Expect a loss of {number(good[0])}, as one run with it did{lost}."
-        spread = f"{number(min(good))} to {number(max(good))}"
-        mean = number(sum(good) / len(good))
-        return f"Expect a loss of {mean} ({spread} in {_count(len(good), 'run')} with it{lost})."
-    history = run.histories.get("metrics.csv")
-    if history is not None and run.info.get("status") == "done":
-        return f"Expect {_outcome(_last(history))}, as one whole run did."
-    return "What it comes to was not measured: no run of the whole length was made."
-
-
-def _confidence(run: Run, recipe: Recipe) -> str:
-    interval = ""
-    if recipe.interval is not None:
-        low, high = recipe.interval
-        interval = f"; the best is expected between {number(low)} and {number(high)}"
-    if run.trials:
-        runs = sum(not t.sweep for t in run.trials)
-        found = f"It rests on {_count(len(run.trials), 'trial')}, {_count(runs, 'run')} among them"
-    elif (pilots := _pilot_list(run)) and (recipe.evidence.get("rule") == "pilots"):
-        found = f"The rate was tried in {_count(len(pilots), 'short run')}"
-    else:
-        points = sum(map(len, run.curves.values()))
-        source = f"one range test of {_count(points, 'mini-batch')}" if points else "the recipe alone"
-        if len(run.curves) > 1:
-            source = f"{len(run.curves)} range tests"
-        whole = run.histories.get("metrics.csv") is not None
-        tried = "" if whole else ", and not tried"
-        found = f"The rate was read from {source}{tried}"
-    return f"{found}{interval}."
-
-
-def _last(history: History) -> dict[str, float]:
-    names = [*history.metrics, "val_loss", "loss"]
-    values = {name: value for name in names if (value := history.last(name)) is not None}
-    if len(values) > 1:
-        values.pop("loss")
-    return values
-
-
-def _outcome(values: Mapping[str, float]) -> str:
-    return " and ".join(f"{escape(_name(n))} {_metric(n, v)}" for n, v in values.items())
-
-
-def _name(name: str) -> str:
-    return NAMES.get(name, name.replace("_", " "))
-
-
-def _metric(name: str, value: Any) -> str:
-    value = numeric(value)
-    if value is not None and "accuracy" in name and 0 <= value <= 1:
-        return f"{value:.1%}"
-    return number(value, 4)
-
-
-def _count(n: int, what: str) -> str:
-    if n == 1:
-        return f"1 {what}"
-    return f"{n:,} {what}{'es' if what.endswith('ch') else 's'}"
-
-
 # Sections -----------------------------------------------------------------------------------------------
 
 
 def _recipe(run: Run) -> str:
-    recipe = _plan(run)
+    recipe = plan(run)
     if recipe is None:
         return ""
     facts = [("Peak learning rate", number(recipe.max_lr), "")]
@@ -243,9 +106,9 @@ def _recipe(run: Run) -> str:
         return f'<dl class="facts">{tiles}</dl>'
     rows = [
         [
-            escape(_name(str(d.get("what")))),
-            _value(d.get("value")),
-            _range(d.get("low"), d.get("high")),
+            escape(name_of(str(d.get("what")))),
+            value_of(d.get("value")),
+            span(d.get("low"), d.get("high")),
             escape(str(d.get("reason") or "")),
             str(len(trials) if isinstance(trials := d.get("trials"), list) else 0),
         ]
@@ -258,22 +121,6 @@ def _recipe(run: Run) -> str:
 def _decisions(run: Run) -> list[Mapping[str, Any]]:
     found = run.recipe.evidence.get("decisions") if run.recipe is not None else None
     return [d for d in found if isinstance(d, Mapping)] if isinstance(found, list) else []
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return " → ".join(_value(part) for part in value)
-    plain = int(value) if isinstance(value, float) and value.is_integer() and value >= 1 else value
-    return number(plain) if isinstance(plain, int) and not isinstance(plain, bool) else _real(value)
-
-
-def _real(value: Any) -> str:
-    found = numeric(value)
-    return escape(str(value)) if found is None and value is not None else number(found)
-
-
-def _range(low: Any, high: Any) -> str:
-    return "" if numeric(low) is None or numeric(high) is None else f"{_value(low)} to {_value(high)}"
 
 
 def _learning_rate(run: Run) -> str:
@@ -317,22 +164,16 @@ def _overlay(run: Run) -> Chart:
     return Chart("All range tests", words, "value", "loss", series, xlog=True)
 
 
-def _pilot_list(run: Run) -> list[Mapping[str, Any]]:
-    evidence = run.recipe.evidence if run.recipe is not None else {}
-    found = run.info.get("pilots") or evidence.get("pilots")
-    return [p for p in found if isinstance(p, Mapping)] if isinstance(found, list) else []
-
-
 def _pilots(run: Run) -> str:
-    pilots = sorted(_pilot_list(run), key=lambda p: numeric(p.get("max_lr")) or 0)
+    pilots = sorted(pilots_of(run), key=lambda p: numeric(p.get("max_lr")) or 0)
     points = [(numeric(p.get("max_lr")), numeric(p.get("loss"))) for p in pilots]
     good = [(x, y) for x, y in points if x is not None and y is not None and math.isfinite(y)]
     if not pilots:
         return ""
     rows = [
         [
-            _value(p.get("max_lr")),
-            _value(p.get("steps")),
+            value_of(p.get("max_lr")),
+            value_of(p.get("steps")),
             number(loss, 4) if math.isfinite(loss) else "diverged",
         ]
         for p in pilots
@@ -370,8 +211,8 @@ def _stage(run: Run, stage: str) -> str:
     decision: Mapping[str, Any] = next((d for d in reversed(_decisions(run)) if d.get("what") == what), {})
     # A decision counts runs of other stages too, where they fit.
     named = decision.get("trials") if stage != "search" else None
-    counted = set(map(str, named)) if isinstance(named, list) else set()
-    mine = [t for t in run.trials if t.job.stage == stage or t.name in counted]
+    meant = set(map(str, named)) if isinstance(named, list) else set()
+    mine = [t for t in run.trials if t.job.stage == stage or t.name in meant]
     alone = len(mine) == 1 and mine[0].sweep and run.curves  # shown as the range test already
     if alone or not any(t.job.stage == stage for t in mine):
         return ""
@@ -379,9 +220,9 @@ def _stage(run: Run, stage: str) -> str:
     words = str(decision.get("reason") or "") if told else ""
     words = f"{words[:1].upper()}{words[1:].rstrip('.')}. " if words else ""
     diverged = sum(not math.isfinite(t.loss) for t in mine)
-    counts = _count(len(mine), "trial") + (f", {diverged} diverged" if diverged else "")
+    counts = counted(len(mine), "trial") + (f", {diverged} diverged" if diverged else "")
     if stage == "check":
-        ends = (f"{number(t.loss)} after {_value(t.job.steps)} updates" for t in mine)
+        ends = (f"{number(t.loss)} after {value_of(t.job.steps)} updates" for t in mine)
         counts += f": loss {', '.join(ends)}"
     seen = stage == "rate" and run.curves and sum(t.sweep for t in mine) == 1
     figures = (
@@ -397,14 +238,14 @@ def _stage(run: Run, stage: str) -> str:
 def _all_trials(trials: Sequence[Trial]) -> str:
     rows = []
     for t in trials:
-        best = _value(t.job.max_lr) if not t.sweep else _range(t.job.start, t.job.end)
+        best = value_of(t.job.max_lr) if not t.sweep else span(t.job.start, t.job.end)
         rows.append(
             [
                 escape(t.job.stage.replace("_", " ")),
                 "sweep" if t.sweep else "run",
                 best,
-                _value(t.job.momentum),
-                *(_value(getattr(t.job, name)) for name in ("weight_decay", "batch_size", "steps", "seed")),
+                value_of(t.job.momentum),
+                *(value_of(getattr(t.job, name)) for name in ("weight_decay", "batch_size", "steps", "seed")),
                 number(t.loss, 4) if math.isfinite(t.loss) else "diverged",
                 number(t.result.seconds),
             ]
@@ -422,11 +263,11 @@ def _all_trials(trials: Sequence[Trial]) -> str:
         "Seconds",
     ]
     table = _table(head, rows, "All trials", "rrnnnnnnnn", sort=True)
-    return f"<details><summary>{_count(len(trials), 'trial')}</summary>{table}</details>"
+    return f"<details><summary>{counted(len(trials), 'trial')}</summary>{table}</details>"
 
 
 def _schedule(run: Run) -> str:
-    recipe = _plan(run)
+    recipe = plan(run)
     if recipe is None or recipe.total_steps is None:
         return ""
     charts = policy_charts(recipe.policy())
@@ -454,16 +295,16 @@ def _training(run: Run) -> str:
             look = Series(name, *history.column(metric), "both", _of(main), not main)
             metrics.setdefault(metric, []).append(look)
         last = {n: history.last(n) for n in (*history.metrics, "val_loss", "loss")}
-        cells = [_metric(n, v) if v is not None else NONE for n, v in last.items()]
-        rows.append((["Run", "Updates", *map(_name, last)], [name, number(len(history.rows)), *cells]))
+        cells = [metric_of(n, v) if v is not None else NONE for n, v in last.items()]
+        rows.append((["Run", "Updates", *map(name_of, last)], [name, number(len(history.rows)), *cells]))
     charts = [_losses("Training loss", losses)]
     if validation:
         charts.append(_losses("Validation loss", validation))
     for metric, series in metrics.items():
-        ends = "; ".join(f"{s.name} ends at {_metric(metric, s.y[-1])}" for s in series)
-        title = _name(metric).capitalize()
+        ends = "; ".join(f"{s.name} ends at {metric_of(metric, s.y[-1])}" for s in series)
+        title = name_of(metric).capitalize()
         charts.append(
-            Chart(title, f"{title} over the updates: {ends}.", "update", _name(metric), series, height=240)
+            Chart(title, f"{title} over the updates: {ends}.", "update", name_of(metric), series, height=240)
         )
     head = max((h for h, _ in rows), key=len)
     body = [cells + [NONE] * (len(head) - len(cells)) for _, cells in rows]
@@ -504,10 +345,10 @@ def _cost(run: Run) -> str:
             f"<p>In all {number(cost)} full runs' worth of training.</p>" if cost is not None else ""
         ) + table
     cost, length = numeric(run.info.get("cost")), numeric(run.fact("total_steps"))
-    if cost is not None and length:
+    if cost is not None and length and math.isfinite(cost) and math.isfinite(length):
         return (
-            f"<p>The search took {_count(int(cost), 'update')}, {cost / length:.0%} of the "
-            f"{_count(int(length), 'update')} that the training takes.</p>"
+            f"<p>The search took {counted(int(cost), 'update')}, {cost / length:.0%} of the "
+            f"{counted(int(length), 'update')} that the training takes.</p>"
         )
     lengths = [("range test", len(curve)) for curve in run.curves.values()]
     lengths += [(RUNS[file], len(history.rows)) for file, history in run.histories.items()]
@@ -525,7 +366,7 @@ def _sums(trials: Sequence[Trial]) -> list[str]:
 
 
 def _use(run: Run) -> str:
-    recipe = _plan(run)
+    recipe = plan(run)
     if recipe is None:
         return ""
     facts = next((c.settings.get("trial") for c in run.curves.values()), None)
@@ -561,7 +402,7 @@ def _settings(run: Run) -> str:
     body = _table(["Setting", "Value"], rows, "Settings and versions", "rt")
     kept = Counter(p.parent.name for p in sorted(run.path.glob("*/*")))
     names = [p.name for p in sorted(run.path.iterdir()) if p.is_file() and p.name != "report.html"]
-    names += [f"{folder}/ ({_count(n, 'file')})" for folder, n in kept.items()]
+    names += [f"{folder}/ ({counted(n, 'file')})" for folder, n in kept.items()]
     body += f"<p>Files: {escape(', '.join(names))}.</p>"
     if run.problems:
         items = "".join(f"<li>{escape(line)}</li>" for line in run.problems)

@@ -142,5 +142,10 @@ def _history(path: Path) -> History:
 
 
 def numeric(value: Any) -> float | None:
-    """The value as a float where it is a number, else None."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """The value as a float where it is a number, else None; infinite where it is too large for a float."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf

@@ -72,6 +72,19 @@ class Task:
         return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
 
+def as_task(build: Callable[..., Any] | Task) -> Task:
+    """The task of a builder; a task is given back as it is.
+
+    Raises:
+        TypeError: `build` is neither.
+    """
+    if isinstance(build, Task):
+        return build
+    if not callable(build):
+        raise TypeError(f"build must be a function or a task, got {type(build).__name__}")
+    return Task(getattr(build, "__name__", "build"), build)
+
+
 def resolve(reference: str) -> Task:
     """The task that a built-in name, `path.py`, `path.py:function` or `package.module:function` means.
 

@@ -16,8 +16,8 @@ from torch import distributed
 
 from onecycle._batch_size import START, BatchSizes, Fast, Fits, Run, doubled, kind_of, knee, largest, together
 from onecycle._errors import for_want_of_memory
-from onecycle._policies import _share, _whole
-from onecycle.tasks import Task
+from onecycle._policies import _rate, _share, _whole
+from onecycle.tasks import Task, as_task
 from onecycle.torch._noise import noise_scale
 from onecycle.torch._room import free_memory, sizes
 from onecycle.torch._trial import Trial
@@ -61,7 +61,8 @@ def batch_size(
         TypeError, ValueError: an argument is out of its range, or `build` does not do what it should; the
             message says which.
     """
-    task = _task(build)
+    task, warm = as_task(build), _whole("warm", warm, least=0)
+    lr = None if lr is None else _rate("lr", lr)
     fits = largest_batch(build, start=start, most=most, limit=limit, margin=margin, seed=seed)
     samples = sum(STEPS * each.size for each in fits.tried if each.fits)
     fast, taken = _fast(task, seed, doubled(min(start, fits.size), fits.size))
@@ -106,8 +107,11 @@ def largest_batch(
         raise ValueError(
             "batch sizes are tried on one process, and this is one of several: try before init_process_group"
         )
-    task, start, margin = _task(build), _whole("start", start), _share("margin", margin)
-    limit = None if limit is None else _whole("limit", limit)
+    task, start, margin = as_task(build), _whole("start", start), _share("margin", margin)
+    limit, most = (
+        None if value is None else _whole(name, value) for name, value in (("limit", limit), ("most", most))
+    )
+    seed = _whole("seed", seed, least=0)
     trial = _build(task, seed, start)
     device = trial._device
     if most is None:
@@ -117,14 +121,6 @@ def largest_batch(
     limit = limit or _most_memory(device)
     train = _elsewhere(task, seed, limit) if device.type == "cpu" else _here(task, seed, device)
     return largest(_Runs(train, limit, margin), start, most, limit, margin)
-
-
-def _task(build: Callable[..., Any] | Task) -> Task:
-    if isinstance(build, Task):
-        return build
-    if not callable(build):
-        raise TypeError(f"build must be a function or a task, got {type(build).__name__}")
-    return Task(getattr(build, "__name__", "build"), build)
 
 
 def _build(task: Task, seed: int, size: int | None) -> Trial:

@@ -9,7 +9,8 @@ from onecycle._noise import FEWEST, NoiseScale
 from onecycle._policies import _rate, _whole
 from onecycle._schedules import Array
 from onecycle._trial import preserved
-from onecycle.torch._trial import Trial, _length, _samples, _scalar
+from onecycle.torch._batch import batches_in, samples_in
+from onecycle.torch._trial import Trial, _scalar
 
 MOST = 256  # batches, where their number is not given
 BLOCK = 8  # batches between two looks at the interval
@@ -59,7 +60,7 @@ def noise_scale(
     warm = _whole("warm", warm, least=0)
     rate = None if lr is None else _rate("lr", lr)
     most = MOST if batches is None else _whole("batches", batches, least=FEWEST)
-    length = _length(trial._loader)
+    length = batches_in(trial._loader)
     if length is not None and length < FEWEST:
         raise ValueError(
             f"train_loader gives {length} batches an epoch, and the noise scale needs {FEWEST} or more: "
@@ -112,7 +113,7 @@ def _gradient(trial: Trial) -> int:
         for p in _parameters(trial):
             if p.grad is not None:
                 p.grad /= scale
-    return _samples(batch) * trial._processes.count
+    return samples_in(batch) * trial._processes.count
 
 
 def _parameters(trial: Trial) -> list[Tensor]:

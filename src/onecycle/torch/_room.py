@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,8 +68,9 @@ def copier(tensors: Iterable[Tensor], place: Place | None) -> Copy:
             need[tensor.device] = need.get(tensor.device, 0) + tensor.nbytes
         size = sum(need.values())
         if need.get(_CPU, 0) > SMALL and _disk_has_room(size):
-            place = "disk"
-        elif all(_has_room(device, part) for device, part in need.items()):
+            with suppress(OSError):
+                return _or_clone(_Disk())
+        if all(_has_room(device, part) for device, part in need.items()):
             place = "device"
         else:
             place = "host" if _CPU not in need and _has_room(_CPU, size) else "disk"
@@ -108,6 +110,18 @@ def _to_host(tensor: Tensor) -> Tensor:
     if tensor.device == _CPU or not _is_plain(tensor):
         return tensor.clone()
     return torch.empty_like(tensor, device=_CPU, pin_memory=tensor.device.type == "cuda").copy_(tensor)
+
+
+def _or_clone(disk: _Disk) -> Copy:
+    """Copies to a disk that nobody has asked for, and in memory what it does not take."""
+
+    def copied(tensor: Tensor) -> Tensor | OnDisk:
+        try:
+            return disk(tensor)
+        except OSError:
+            return clone(tensor)
+
+    return copied
 
 
 class _Disk:

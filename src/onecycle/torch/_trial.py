@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,9 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from onecycle._policies import HYPERS
+from onecycle._trial import Afterwards
 from onecycle.torch import _checkpoint
+from onecycle.torch._batch import batch_size_of, batches_in, on_device, samples_in
 from onecycle.torch._hypers import Hypers
 from onecycle.torch._processes import Processes
 from onecycle.torch._room import PLACES, Copy, Place, clone, copier
@@ -35,7 +37,6 @@ from onecycle.torch._stream import Stream, private
 
 TARGETS = ("labels", "label", "targets", "target", "y")
 _GRAD = "grad_enabled"
-PARTS = (tuple, list, Mapping)
 _MOST = sys.float_info.max
 Loss = Callable[..., Tensor]
 Amp = bool | str | torch.dtype | torch.amp.GradScaler | None
@@ -114,7 +115,7 @@ class Trial:
         for name, loader in loaders.items():
             if not isinstance(loader, Iterable):
                 raise TypeError(f"{name} must be an iterable of batches, got {type(loader).__name__}")
-            if _length(loader) == 0:
+            if batches_in(loader) == 0:
                 raise ValueError(
                     f"{name} is empty: give one with a batch (a data set below one, with drop_last=True?)"
                 )
@@ -168,7 +169,7 @@ class Trial:
                 "an optimizer that needs a closure, such as LBFGS, must be alone and without amp"
             )
         self._processes = self._together()
-        fixed = _batch_size(train_loader)
+        fixed = batch_size_of(train_loader)
         self._batch_size, self._measure = fixed or 0, fixed is None
 
     # The protocol ----------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ class Trial:
     @property
     def steps_per_epoch(self) -> int | None:
         """Updates in one pass over the training data, None where the loader has no length."""
-        length = _length(self._loader)
+        length = batches_in(self._loader)
         return None if length is None else max(length // self._accumulate, 1)
 
     @property
@@ -248,18 +249,24 @@ class Trial:
                 return loss if self._processes.count == 1 else self._over_all(loss)
         return torch.tensor(float("nan"), device=self._device)
 
-    @torch.no_grad()
     def evaluate(self) -> float | None:
         """Mean loss over the validation set, None where there is none; training goes on as if not called."""
         if self._val_loader is None:
             return None
-        sources, state = self._stream.keep_sources(), self._keep_model()
+        sources, state, gradients = self._stream.keep_sources(), self._keep_model(), torch.is_grad_enabled()
+
+        def put_back() -> None:
+            torch.set_grad_enabled(gradients)
+            self._put_back_model(state)
+            self._stream.put_back_sources(sources)
+
         total = torch.zeros(2 + len(self._metrics), dtype=torch.float64)  # of samples, losses, metrics
-        try:
+        with Afterwards(put_back):
+            torch.set_grad_enabled(False)
             self._train_mode(False)
             for batch in private(self._val_loader):
-                batch = _to(batch, self._device)
-                size = _samples(batch)
+                batch = on_device(batch, self._device)
+                size = samples_in(batch)
                 with self._autocast():
                     output, target = self._forward(batch)
                     values = [
@@ -268,9 +275,6 @@ class Trial:
                         *(f(output, target) for f in self._metrics.values()),
                     ]
                 total += size * torch.stack([_scalar(v, "loss_fn").double().cpu() for v in values])
-        finally:
-            self._put_back_model(state)
-            self._stream.put_back_sources(sources)
         count, *totals = self._processes.sum(total, self._device).tolist()
         if count == 0:
             raise ValueError("val_loader gave no batch: it is empty, or an iterator that is used up")
@@ -411,9 +415,9 @@ class Trial:
         put_back_modules(self._modules, state["modules"], named)
 
     def _next_batch(self) -> Any:
-        batch = _to(next(self._stream), self._device)
+        batch = on_device(next(self._stream), self._device)
         if self._measure:
-            self._batch_size = _samples(batch)
+            self._batch_size = samples_in(batch)
         return batch
 
     def _update(self, batches: list[Any]) -> Tensor | None:
@@ -564,29 +568,6 @@ def _needs_closure(optimizer: Optimizer) -> bool:
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
-def _length(loader: Iterable[Any]) -> int | None:
-    try:
-        return len(loader) if isinstance(loader, Sized) else None
-    except TypeError:  # a DataLoader over a data set without length
-        return None
-
-
-def _batch_size(loader: Iterable[Any]) -> int | None:
-    for holder in (loader, getattr(loader, "batch_sampler", None)):
-        size = getattr(holder, "batch_size", None)
-        if isinstance(size, int):
-            return size
-    return None
-
-
-def _samples(batch: Any) -> int:
-    """Samples of a batch: the length of the first tensor in it, or of the first list of other things."""
-    if isinstance(batch, Tensor):
-        return len(batch) if batch.ndim else 1
-    items = list(batch.values() if isinstance(batch, Mapping) else batch) if isinstance(batch, PARTS) else []
-    return next((_samples(item) for item in items if isinstance(item, (Tensor, *PARTS))), max(len(items), 1))
-
-
 def _scalar(loss: Any, name: str) -> Tensor:
     if not isinstance(loss, Tensor):
         if isinstance(loss, (int, float)):
@@ -598,23 +579,3 @@ def _scalar(loss: Any, name: str) -> Tensor:
             "take its mean, or use reduction='mean'"
         )
     return loss if loss.ndim == 0 else loss.reshape(())  # a view is one more step back
-
-
-def _to(batch: Any, device: torch.device) -> Any:
-    """`batch` with every tensor in its tuples, lists and dicts on `device`."""
-    if isinstance(batch, Tensor):
-        return batch if batch.device == device else batch.to(device, non_blocking=True)
-    if type(batch) in (tuple, list):
-        for item in batch:
-            if not isinstance(item, Tensor) or item.device != device:
-                return type(batch)([_to(item, device) for item in batch])
-        return batch
-    if hasattr(batch, "to") and callable(batch.to):
-        return batch.to(device)
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_to(item, device) for item in batch))
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(_to(item, device) for item in batch)
-    if isinstance(batch, dict):
-        return {key: _to(item, device) for key, item in batch.items()}
-    return batch
