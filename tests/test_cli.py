@@ -639,7 +639,7 @@ def test_tensorboard_gets_what_the_metrics_file_gets(run: Run, tmp_path: Path) -
 def test_pilots_that_were_finished_are_kept(run: Run, tmp_path: Path) -> None:
     (tmp_path / "late.py").write_text(
         "from fakes import Quadratic\ncalls = []\n"
-        "def fail(step):\n    calls.append(step)\n    if len(calls) == 800: raise KeyboardInterrupt\n"
+        "def fail(step):\n    calls.append(step)\n    if len(calls) == 600: raise KeyboardInterrupt\n"
         "def build(seed):\n    return Quadratic(noise=0.01, fail=fail)\n"
     )
     status, _, err = run("find", "late.py", "--steps", 5000, "--out", "f")

@@ -783,7 +783,9 @@ def test_seed_of_numpy() -> None:
 
 @pytest.mark.parametrize("value", ["a", math.nan, math.inf])
 def test_values_that_are_no_number(value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^lr must be a finite number, got {value!r}$"):
+    with pytest.raises(
+        ValueError, match=rf"^lr must be a number, finite in single precision, got {value!r}$"
+    ):
         make_trial().set(lr=value)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -37,7 +36,7 @@ from onecycle.torch._stream import Stream, private
 
 TARGETS = ("labels", "label", "targets", "target", "y")
 _GRAD = "grad_enabled"
-_MOST = sys.float_info.max
+_MOST = torch.finfo(torch.float32).max  # beyond, torch's updates raise
 Loss = Callable[..., Tensor]
 Amp = bool | str | torch.dtype | torch.amp.GradScaler | None
 
@@ -209,13 +208,14 @@ class Trial:
         """Set `lr`, `momentum` (or beta1) or `weight_decay`; param groups keep their ratios.
 
         Raises:
-            ValueError: a value is no finite number, or momentum is to be set alone and there is none.
+            ValueError: a value is no number that is finite in single precision, or momentum is to be set
+                alone and there is none.
         """
         for name, value in hyper.items():
             if type(value) is float and -_MOST <= value <= _MOST:
                 continue
             if not isinstance(value, (int, float, np.number)) or not abs(value) <= _MOST:
-                raise ValueError(f"{name} must be a finite number, got {value!r:.60}")
+                raise ValueError(f"{name} must be a number, finite in single precision, got {value!r:.60}")
         if "momentum" in hyper and len(hyper) == 1 and not self._hypers.has_momentum:
             raise ValueError(
                 f"momentum cannot be set: the optimizer, {self.describe()['optimizer']}, has no momentum"
