@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers import CSVLogger
 
 from onecycle.lightning import OneCycle, RangeTest, find_lr, one_cycle, range_test
+from onecycle.lightning._trial import trial_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::lightning.fabric.utilities.warnings.PossibleUserWarning"),
@@ -676,6 +678,32 @@ def test_frozen_parts_stay_in_eval_mode() -> None:
     trainer(RangeTest(steps=20, monitor="val_loss", **LOW)).fit(module, loader(), loader())
     assert not module.net[1].training
     assert all(map(torch.equal, buffers, module.net[1].buffers()))
+
+
+def test_an_interrupt_while_an_evaluation_puts_the_data_back() -> None:
+    class Disturbed(Callback):
+        put_back = 0
+
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            with trial_of(trainer, None, "val_loss") as trial:
+                stream: Any = trial._stream
+                kept = stream.put_back_sources
+
+                def disturbed(sources: Any) -> None:
+                    signal.raise_signal(signal.SIGINT)
+                    kept(sources)
+                    self.put_back += 1
+
+                stream.put_back_sources = disturbed
+                with pytest.raises(KeyboardInterrupt):
+                    trial.evaluate()
+            assert trainer.training
+            assert trainer.lightning_module.training
+            assert torch.is_grad_enabled()
+
+    disturbed = Disturbed()
+    trainer(disturbed, max_epochs=1, limit_train_batches=1).fit(Small(), loader(), loader())
+    assert disturbed.put_back == 1
 
 
 def test_schedulers_that_a_training_step_moves_are_put_back() -> None:

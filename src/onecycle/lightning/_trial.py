@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
+from onecycle._trial import Afterwards
 from onecycle.torch._batch import samples_in
 from onecycle.torch._state import Tree
 from onecycle.torch._stream import private
@@ -66,7 +67,6 @@ class Trial(UpdateTrial):
         reduced = self._trainer.strategy.reduce(loss, reduce_op="mean")
         return reduced if isinstance(reduced, Tensor) else loss
 
-    @torch.no_grad()
     def evaluate(self) -> float | None:
         """Mean over the validation set of what `validation_step` logs as `monitor`; None without one.
 
@@ -75,12 +75,21 @@ class Trial(UpdateTrial):
         """
         if self._monitor is None:
             return None
-        sources = self._stream.keep_sources()
+        sources, gradients = self._stream.keep_sources(), torch.is_grad_enabled()
         modes = [module.training for module in self._modules]
-        self._module.eval()
-        self._trainer.validating = True
+
+        def put_back() -> None:
+            torch.set_grad_enabled(gradients)
+            self._trainer.training = True
+            for module, mode in zip(self._modules, modes, strict=True):
+                module.training = mode
+            self._stream.put_back_sources(sources)
+
         total = count = 0.0
-        try:
+        with Afterwards(put_back):
+            torch.set_grad_enabled(False)
+            self._module.eval()
+            self._trainer.validating = True
             for batch, *indices in self._validation_batches():
                 batch = self._to_device(batch)
                 self._logged.clear()
@@ -93,11 +102,6 @@ class Trial(UpdateTrial):
                 size = samples_in(batch)
                 total += size * float(self._logged[self._monitor])
                 count += size
-        finally:
-            self._trainer.training = True
-            for module, mode in zip(self._modules, modes, strict=True):
-                module.training = mode
-            self._stream.put_back_sources(sources)
         if not count:
             raise ValueError("monitor needs validation data, and the fit has none")
         mean = torch.tensor(total / count, device=self._module.device)
