@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from benchmarks.recipe import methods
+from benchmarks.recipe import files, methods
+from benchmarks.recipe.files import Row
 from benchmarks.regret import oracle
-from benchmarks.regret.files import made_with
 from benchmarks.regret.measure import DIVERGED, Oracle
 from benchmarks.regret.tasks import select
-from onecycle._files import decode, encode, write_file
 
 # Small data or squared losses, which tune found hard; all quick.
 TASKS = (
@@ -32,13 +29,11 @@ TASKS = (
 SEEDS = (0, 1)
 FRESH = range(100, 106)  # by which recipes are judged
 
-Row = dict[str, Any]
-
 
 def record(names: Sequence[str], budgets: Sequence[float], path: Path) -> list[Row]:
     """Search, and train what is found with fresh seeds; what is in the file is not done again."""
     torch.set_num_threads(1)
-    rows: list[Row] = decode(json.loads(path.read_text(encoding="utf-8")))["rows"] if path.is_file() else []
+    rows = files.rows(path)
     done = {(row["task"], row["budget"], row["seed"]) for row in rows}
     for task in select(names or TASKS, "dev"):
         best = Oracle.of(oracle.load(task)).best
@@ -52,13 +47,7 @@ def record(names: Sequence[str], budgets: Sequence[float], path: Path) -> list[R
                 over = statistics.fmean(min(ratio, DIVERGED) for ratio in ratios)
                 rows.append({"task": task.name, "budget": budget, "seed": seed, "over best": round(over, 4)})
                 print(f"{task.name}, budget {budget:g}, seed {seed}: {over:.3f}", file=sys.stderr, flush=True)
-                document = {
-                    "format": "onecycle.recipe.dev",
-                    "version": 1,
-                    "made_with": made_with(),
-                    "rows": rows,
-                }
-                write_file(path, json.dumps(encode(document)))
+                files.write(path, "dev", rows)
     return rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from benchmarks.regret.files import made_with
+from benchmarks.recipe import files
 from benchmarks.regret.tasks import LOSSES, Task, select
-from onecycle._files import decode, encode, write_file
 from onecycle._noise import NoiseScale
 from onecycle._trial import preserved
 from onecycle.torch import Trial, noise_scale
@@ -41,20 +39,10 @@ def record(names: Sequence[str], path: Path) -> dict[str, Any]:
     What the file has of other tasks stays.
     """
     torch.set_num_threads(1)
-    before = decode(json.loads(path.read_text(encoding="utf-8")))["rows"] if path.is_file() else []
-    rows = [row for row in before if row["task"] not in names]
+    rows = [row for row in files.rows(path) if row["task"] not in names]
     rows += [row for task in select(names) for row in _measure(task)]
     rows.sort(key=lambda row: (TASKS.index(row["task"]) if row["task"] in TASKS else len(TASKS), row["step"]))
-    document = {
-        "format": "onecycle.recipe.noise",
-        "version": 1,
-        "made_with": made_with(),
-        "points": list(POINTS),
-        "rows": rows,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, json.dumps(encode(document), allow_nan=False, indent=1) + "\n")
-    return document
+    return files.write(path, "noise", rows, points=list(POINTS))
 
 
 def report(document: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import defaultdict
@@ -13,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.recipe import files
+from benchmarks.recipe.files import Row
 from benchmarks.regret import oracle
-from benchmarks.regret.files import made_with
 from benchmarks.regret.measure import Oracle
 from benchmarks.regret.tasks import Task, select
 from onecycle import tasks
-from onecycle._files import decode, encode, write_file
 from onecycle._jobs import CYCLED, Job, perform
 
 TASKS = (
@@ -37,13 +36,11 @@ FACTORS = (0.5, 4)  # times the task's own batch, at which the oracle is
 SEEDS = 3
 ADAM = ("adam", "adamw", "rmsprop")
 
-Row = dict[str, Any]
-
 
 def record(names: Sequence[str], path: Path) -> dict[str, Any]:
     """Train each task at a grid of rates with other batch sizes; what is in the file is not done again."""
     torch.set_num_threads(1)
-    rows: list[Row] = decode(json.loads(path.read_text(encoding="utf-8")))["rows"] if path.is_file() else []
+    rows = files.rows(path)
     done = {(row["task"], row["factor"], row["quarter"], row["seed"]) for row in rows}
     for task in select(names or TASKS):
         for factor in FACTORS:
@@ -53,14 +50,7 @@ def record(names: Sequence[str], path: Path) -> dict[str, Any]:
                     for seed in range(SEEDS)
                     if (task.name, factor, quarter, seed) not in done
                 ]
-        document = {
-            "format": "onecycle.recipe.scaling",
-            "version": 1,
-            "made_with": made_with(),
-            "rows": rows,
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, json.dumps(encode(document), allow_nan=False, indent=1) + "\n")
+        document = files.write(path, "scaling", rows)
     return document
 
 
