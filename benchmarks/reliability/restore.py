@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -235,8 +236,8 @@ def _frozen() -> nn.Module:
     return model
 
 
-def _compiled() -> nn.Module:
-    compiled: Any = torch.compile(mlp(), backend="eager")  # needs no compiler of C++
+def _compiled(backend: str) -> nn.Module:
+    compiled: Any = torch.compile(mlp(), backend=backend)
     module: nn.Module = compiled
     return module
 
@@ -255,11 +256,13 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "quantization stubs, QAT": _quantized,
     "lazy, made": _lazy,
     "partly frozen": _frozen,
-    "compiled": _compiled,
+    "compiled": partial(_compiled, "eager"),
     "group norm, no bias": lambda: nn.Sequential(
         nn.Linear(6, 8, bias=False), nn.GroupNorm(2, 8), nn.SiLU(), nn.AlphaDropout(0.2), nn.Linear(8, 3)
     ),
 }
+if shutil.which("g++"):
+    NETS["compiled by Inductor"] = partial(_compiled, "inductor")
 
 # Loaders ---------------------------------------------------------------------------------------------
 
