@@ -84,7 +84,7 @@ def test_examples_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.filterwarnings("default")  # the other tools' own
 @pytest.mark.parametrize("tool", ["torch_lr_finder", "fastai", "lightning", "ignite"])
 def test_the_code_of_another_tool_runs(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip(tool)
+    pytest.importorskip(tool, reason=f"{tool} is not installed: pip install --group peers")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
     torch.manual_seed(0)

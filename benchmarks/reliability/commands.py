@@ -279,9 +279,8 @@ def faults_of_command(counts: Counts, name: str, small: bool = False) -> None:
         folder = Path(temporary)
         folder.chmod(0o777)  # a child may become nobody
         tried = command(name, folder)
-        worked = (
-            None if small else command(name, folder, "--option", "workers=1")
-        )  # told at once where it fails
+        # Made before any fault, so that one that fails by itself is told at once.
+        worked = None if small else command(name, folder, "--option", "workers=1")
         _in_steps(counts, tried, small)
         kinds = ("kill", "full disk") if small else ("kill", "interrupt", "terminate", *DISKS)
         for kind, place, at in itertools.product(kinds, FILES, (1,) if small else (0, 3)):
@@ -387,15 +386,19 @@ def record(names: Sequence[str]) -> None:
 def preload() -> None:
     """Import what the commands need, so that their processes, forked from this one, begin at once."""
     for module in (
-        *(
-            "benchmarks.reliability.task",
-            "onecycle.cli",
-            "onecycle.tasks",
-            "onecycle.plot",
-            "onecycle.cli._demo",
-        ),
-        *("onecycle._find", "onecycle._run_dir", "onecycle._train", "onecycle._tune", "onecycle.engines"),
-        *("safetensors.torch", "tomli_w", "matplotlib.pyplot"),
+        "benchmarks.reliability.task",
+        "matplotlib.pyplot",
+        "onecycle._find",
+        "onecycle._run_dir",
+        "onecycle._train",
+        "onecycle._tune",
+        "onecycle.cli",
+        "onecycle.cli._demo",
+        "onecycle.engines",
+        "onecycle.plot",
+        "onecycle.tasks",
+        "safetensors.torch",
+        "tomli_w",
     ):
         importlib.import_module(module)
     Problem()  # an optimizer, the first of which imports a second's worth of torch

@@ -448,7 +448,7 @@ def guided(name: str, runs: int, results: Path, seed: int = 1) -> None:
         with atheris.instrument_imports(include=["onecycle", "tomllib", "tomli", "csv", "json"]):
             for module in ("_curve", "_logs", "_recipe", "_suggest", "_policies", "_train", "cli", "tasks"):
                 importlib.import_module(f"onecycle.{module}")
-            for module in ("_page", "_read", "_trials", "_use"):
+            for module in ("_page", "_read", "_trials", "_use", "_verdict", "_words"):
                 importlib.import_module(f"onecycle.report.{module}")
             for module in ("_checkpoint", "_trial", "_state", "_stream", "_scheduler"):
                 importlib.import_module(f"onecycle.torch.{module}")
