@@ -204,10 +204,10 @@ def test_the_reason_names_the_first_loss_that_is_not_finite() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"start": -1.0}, r"^start must be a finite number >= 0, got -1\.0$"),
-        ({"end": math.inf}, r"^end must be a finite number >= 0, got inf$"),
-        ({"end": math.nan}, r"^end must be a finite number >= 0, got nan$"),
-        ({"start": "1"}, r"^start must be a finite number >= 0, got '1'$"),
+        ({"start": -1.0}, r"^start must be a finite number >= 0 in single precision, got -1\.0$"),
+        ({"end": math.inf}, r"^end must be a finite number >= 0 in single precision, got inf$"),
+        ({"end": math.nan}, r"^end must be a finite number >= 0 in single precision, got nan$"),
+        ({"start": "1"}, r"^start must be a finite number >= 0 in single precision, got '1'$"),
         ({"start": 1.0, "end": 1.0}, r"^start must be below end, got start=1 and end=1$"),
         ({"start": 2.0, "end": 1.0}, r"^start must be below end, got start=2 and end=1$"),
         ({"start": 0.0}, r"^start must be > 0 for an exponential sweep, got 0: use sweep='linear'$"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from reprlib import repr as brief
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, SupportsIndex, overload
 
 import numpy.typing as npt
 
+from onecycle._errors import check_functions
 from onecycle._schedules import (
     Array,
     ClosedForm,
@@ -262,8 +263,8 @@ class _OneCycle:
                 f"pct_start must be <= 0.5 with three_phase, got {pct_start!r}: "
                 "two phases of that share leave no room for the last one"
             )
-        low = top / _rate("div_factor", div_factor)
-        end = low / _rate("final_div_factor", final_div_factor)
+        low = _below(top, "div_factor", div_factor)
+        end = _below(low, "final_div_factor", final_div_factor)
         high, base = _real("max_momentum", max_momentum), _real("base_momentum", base_momentum)
         last = steps - 1
         up = max(pct_start * steps - 1, 0)
@@ -304,7 +305,7 @@ class _OneCycle:
         if moms is not None and not (isinstance(moms, (tuple, list)) and len(moms) == 3):
             raise ValueError(f"moms must be (start, middle, end) or None, got {moms!r}")
         peak = pct_start * steps
-        start, end = top / _rate("div", div), top / _rate("div_final", div_final)
+        start, end = _below(top, "div", div), _below(top, "div_final", div_final)
         momentum = None
         if moms is not None:
             first, middle, last = (_real("moms", m) for m in moms)
@@ -374,6 +375,7 @@ class _Cyclical:
         the rate would overflow.
 
         Raises:
+            TypeError: `scale_fn` is no function.
             ValueError: an argument is out of its range.
         """
         up = _steps("step_size_up", step_size_up)
@@ -381,8 +383,17 @@ class _Cyclical:
         if scale_mode not in ("cycle", "iterations"):
             raise ValueError(f"scale_mode must be 'cycle' or 'iterations', got {scale_mode!r}")
         per: Literal["cycle", "step"] = "cycle" if scale_mode == "cycle" else "step"
-        momentum = (max_momentum, base_momentum) if cycle_momentum else None
-        return self._policy(base_lr, max_lr, up, down, scale_fn or mode, gamma, per, momentum, None)
+        check_functions(scale_fn=scale_fn)
+        momentum = None
+        if cycle_momentum:
+            momentum = high, low = _real("max_momentum", max_momentum), _real("base_momentum", base_momentum)
+            if not 0 <= low <= high < 1:
+                raise ValueError(
+                    f"momentum must be 0 <= base_momentum <= max_momentum < 1, got {base_momentum!r} "
+                    f"and {max_momentum!r}"
+                )
+        wave = mode if scale_fn is None else scale_fn
+        return self._policy(base_lr, max_lr, up, down, wave, gamma, per, momentum, None)
 
     def _policy(
         self,
@@ -452,6 +463,29 @@ def _rate(name: str, value: SupportsFloat) -> float:
     if not number > 0:
         raise ValueError(f"{name} must be > 0, got {number:g}")
     return number
+
+
+def check_policy(policy: object, step: int = 0) -> None:
+    """Raise unless `policy` gives known hyper-parameters for `step`."""
+    values = policy(step) if callable(policy) else None
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            "policy must be a Policy, or a callable from step to a dict such as {'lr': 0.1}, "
+            f"got {brief(policy)}: see onecycle.one_cycle and onecycle.cyclical"
+        )
+    if unknown := set(values) - set(HYPERS):
+        raise ValueError(
+            f"policy gives {', '.join(sorted(map(repr, unknown)))}, known are {', '.join(map(repr, HYPERS))}"
+        )
+
+
+def _below(rate: float, name: str, divisor: SupportsFloat) -> float:
+    divided = rate / _rate(name, divisor)
+    if not math.isfinite(divided):
+        raise ValueError(
+            f"{name} must be large enough that a rate of {rate:g} over it is finite, got {divisor!r}"
+        )
+    return divided
 
 
 def _share(name: str, value: SupportsFloat) -> float:

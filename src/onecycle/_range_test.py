@@ -217,8 +217,10 @@ def _sweep(start: float, end: float, steps: int, sweep: str, hyper: str) -> Piec
     return (exponential if sweep == "exponential" else linear)(start, end, steps - 1)
 
 
+_SINGLE = float(np.finfo(np.float32).max)
+
+
 def _value(name: str, value: object) -> float:
-    number = float(value) if isinstance(value, (int, float, np.number)) else math.nan
-    if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}")
-    return number
+    if not isinstance(value, (int, float, np.number)) or not 0 <= value <= _SINGLE:
+        raise ValueError(f"{name} must be a finite number >= 0 in single precision, got {value!r:.60}")
+    return float(value)

@@ -156,7 +156,7 @@ class Piecewise(ClosedForm):
         pieces = len(steps) - 1
         if len(shapes) != pieces or any(shape not in SHAPES for shape in shapes):
             raise ValueError(
-                f"shapes must be one of {', '.join(SHAPES)} for each of {pieces} pieces, "
+                f"shapes must be one of {', '.join(SHAPES)} for each of {pieces} pieces between steps, "
                 f"got {brief(self.shapes)}"
             )
         for shape, (value, later) in zip(shapes, pairwise(values), strict=True):

@@ -8,10 +8,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
+from onecycle._errors import check_functions
 from onecycle._files import read_text, write_file
-from onecycle._policies import HYPERS, Policy, _whole
+from onecycle._policies import HYPERS, Policy, _whole, check_policy
 from onecycle._progress import live
 from onecycle._range_test import BLOCK
 from onecycle._trial import Trial, read_losses
@@ -120,13 +122,16 @@ def train(
         The history, one row a step.
 
     Raises:
-        TypeError: `trial` is no trial, or `policy` cannot be called.
-        ValueError: neither `total_steps` nor the policy says where to end.
+        TypeError: an argument is of another type, or `policy` gives no dict for a step.
+        ValueError: an argument is out of its range, or neither `total_steps` nor the policy says where to
+            end.
     """
     if not isinstance(trial, Trial):
         raise TypeError(f"trial must be a Trial, such as onecycle.torch.Trial, got {type(trial).__name__}")
-    if not callable(policy):
-        raise TypeError(f"policy must be a Policy, or a callable from step to a dict, got {policy!r:.60}")
+    check_functions(after_evaluation=after_evaluation, checkpoint=checkpoint, tracker=tracker)
+    if not isinstance(history, History | None):
+        raise TypeError(f"history must be a History or None, got {brief(history)}")
+    check_policy(policy, _whole("start_step", start_step, least=0))
     end = total_steps if total_steps is not None else getattr(policy, "total_steps", None)
     if end is None:
         raise ValueError("total_steps must be given for a policy without end")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
-from onecycle._errors import for_want_of_memory
+from onecycle._errors import check_functions, for_want_of_memory
 from onecycle._files import encode
 from onecycle._jobs import Job, Ledger, Result
 from onecycle._policies import _real, _whole
@@ -65,7 +67,7 @@ def tune(
 
     Raises:
         Inconclusive: nothing that was tried trains; its `reason` says what was seen.
-        TypeError: `build` is neither a function nor a task.
+        TypeError: `build` is neither a function nor a task, or an argument is of another type.
         ValueError: an argument is out of its range, or `build` is not what it must be: it fails, gives no
             trial, ignores an argument, or differs from call to call with the same seed.
     """
@@ -73,8 +75,11 @@ def tune(
     budget, seed = _real("budget", budget), _whole("seed", seed, least=0)
     if not 0.05 <= budget <= 20:
         raise ValueError(f"budget must be from 0.05 to 20 full trainings, got {budget:g}")
+    check_functions(on_state=on_state)
+    if not isinstance(out, str | os.PathLike | None):
+        raise TypeError(f"out must be the path of a folder or None, got {brief(out)}")
     if resume and out is None:
-        raise ValueError("resume=True needs out, the folder that the search was kept in")
+        raise ValueError(f"resume={brief(resume)} needs out, the folder that the search was kept in")
     facts = _check(task, total_steps, epochs, seed)
     if int(budget * facts.total_steps) < 10:
         raise ValueError(

@@ -16,9 +16,8 @@ except ModuleNotFoundError as error:
         f"onecycle.skorch needs skorch ({error}): pip install 'onecycle[skorch]'", name=error.name
     ) from error
 
-from onecycle._policies import Policy
+from onecycle._policies import Policy, check_policy
 from onecycle.torch._hypers import Hypers
-from onecycle.torch._scheduler import _check_policy
 from onecycle.torch._state import keep_random, put_back_random
 from onecycle.torch._updates import UpdateTrial, updates
 
@@ -42,7 +41,7 @@ class OneCycle(Callback):
         self.policy = policy
 
     def on_train_begin(self, net: NeuralNet, X: Any = None, y: Any = None, **_: Any) -> None:  # noqa: ARG002, N803
-        _check_policy(self.policy)
+        check_policy(self.policy)
         self.optimizers_ = _parts(net, net._optimizers)
         self.hypers_ = Hypers(self.optimizers_)
         self.seen_ = [updates(each) for each in self.optimizers_]

@@ -701,7 +701,10 @@ SGD = sgd(MODEL)
 NO_OPTIMIZER = "optimizer must be a torch optimizer or a list of them, got"
 NO_PRECISION = "amp must be 'bf16', 'fp16', their torch dtype, a GradScaler or None, got"
 CLOSURE = "an optimizer that needs a closure, such as LBFGS, must be alone and without amp"
-STEP = "step does its own forward, backward and update: do accumulate, clip_grad_norm and amp in it"
+STEP = (
+    "step does its own forward, backward and update: do accumulate, clip_grad_norm and amp in it "
+    f"and leave them out here, got {len!r} with "
+)
 EMPTY = "is empty: give one with a batch (a data set below one, with drop_last=True?)"
 LBFGS = torch.optim.LBFGS(MODEL.parameters())
 
@@ -716,25 +719,25 @@ class Lazy(nn.Module):
     ("change", "error", "text"),
     [
         ({"model": 3}, TypeError, "model must be a torch.nn.Module, got int"),
-        ({"optimizer": 3}, TypeError, f"{NO_OPTIMIZER} int"),
-        ({"optimizer": []}, TypeError, f"{NO_OPTIMIZER} list"),
-        ({"optimizer": [SGD, 3]}, TypeError, f"{NO_OPTIMIZER} int"),
+        ({"optimizer": 3}, TypeError, f"{NO_OPTIMIZER} 3"),
+        ({"optimizer": []}, TypeError, f"{NO_OPTIMIZER} []"),
+        ({"optimizer": [3, 4]}, TypeError, f"{NO_OPTIMIZER} [3, 4]"),
         ({"train_loader": 3}, TypeError, "train_loader must be an iterable of batches, got int"),
         ({"val_loader": 3}, TypeError, "val_loader must be an iterable of batches, got int"),
         ({"train_loader": []}, ValueError, f"train_loader {EMPTY}"),
         ({"val_loader": ()}, ValueError, f"val_loader {EMPTY}"),
         ({"accumulate": 0}, ValueError, "accumulate must be a whole number of batches >= 1, got 0"),
         ({"accumulate": 1.5}, ValueError, "accumulate must be a whole number of batches >= 1, got 1.5"),
-        ({"loss_fn": 3}, TypeError, "loss_fn must be a function or None, got int"),
-        ({"step": 3}, TypeError, "step must be a function or None, got int"),
+        ({"loss_fn": 3}, TypeError, "loss_fn must be a function or None, got 3"),
+        ({"step": 3}, TypeError, "step must be a function or None, got 3"),
         ({"device": "gpu"}, ValueError, "device must be a torch device such as 'cpu' or 'cuda', got 'gpu'"),
         ({"clip_grad_norm": "1"}, TypeError, "clip_grad_norm must be a number or None, got str"),
         ({"clip_grad_norm": 0}, ValueError, "clip_grad_norm must be > 0 or None, got 0"),
         ({"clip_grad_norm": math.nan}, ValueError, "clip_grad_norm must be > 0 or None, got nan"),
         ({"keep_on": "cpu"}, ValueError, "keep_on must be 'device', 'host', 'disk' or None, got 'cpu'"),
-        ({"step": len, "amp": True}, ValueError, STEP),
-        ({"step": len, "accumulate": 2}, ValueError, STEP),
-        ({"step": len, "clip_grad_norm": 2}, ValueError, STEP),
+        ({"step": len, "amp": True}, ValueError, f"{STEP}accumulate=1, clip_grad_norm=None, amp=True"),
+        ({"step": len, "accumulate": 2}, ValueError, f"{STEP}accumulate=2, clip_grad_norm=None, amp=None"),
+        ({"step": len, "clip_grad_norm": 2}, ValueError, f"{STEP}accumulate=1, clip_grad_norm=2, amp=None"),
         ({"amp": "fp8"}, ValueError, f"{NO_PRECISION} 'fp8'"),
         ({"amp": torch.float64}, ValueError, f"{NO_PRECISION} torch.float64"),
         (

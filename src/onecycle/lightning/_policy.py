@@ -10,9 +10,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from onecycle import _policies
-from onecycle._policies import Policy
+from onecycle._policies import Policy, check_policy
 from onecycle.torch._hypers import Hypers
-from onecycle.torch._scheduler import _check_policy
 from onecycle.torch._updates import UpdateScheduler, updates
 
 
@@ -57,7 +56,7 @@ class OneCycle(Callback):
         if policy is not None:
             if settings or total_steps is not None:
                 raise TypeError("policy takes the place of all other arguments of OneCycle")
-            _check_policy(policy)
+            check_policy(policy)
         elif not isinstance(max_lr, Callback):  # a RangeTest, whose rate is not known yet
             _policies.one_cycle(max_lr, 100 if total_steps is None else total_steps, **settings)
         self.policy = self._given = policy

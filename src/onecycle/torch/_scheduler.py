@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from onecycle._policies import HYPERS, Policy
+from onecycle._policies import Policy, check_policy
 from onecycle.torch._hypers import Alike, Hypers
 
 SHORTEST, LONGEST = 64, 2048  # steps that are looked ahead at first, and at most
@@ -59,7 +59,7 @@ class Scheduler(LRScheduler):
             raise ValueError(
                 f"start_step must be an int >= 0, got {start_step!r}: it counts completed updates"
             )
-        _check_policy(policy)
+        check_policy(policy)
         self.optimizer = optimizer
         self._hypers = Hypers([optimizer])
         self._hypers.mark("lr")  # SequentialLR starts from it
@@ -269,19 +269,6 @@ def _integer(value: Any) -> int | None:
         return operator.index(value)
     except TypeError:
         return None
-
-
-def _check_policy(policy: object) -> None:
-    values = policy(0) if callable(policy) else None
-    if not isinstance(values, Mapping):
-        raise TypeError(
-            "policy must be a Policy, or a callable from step to a dict such as {'lr': 0.1}, "
-            f"got {policy!r}: see onecycle.one_cycle and onecycle.cyclical"
-        )
-    if unknown := set(values) - set(HYPERS):
-        raise ValueError(
-            f"policy gives {', '.join(sorted(map(repr, unknown)))}, known are {', '.join(map(repr, HYPERS))}"
-        )
 
 
 def _after_loading(optimizer: Optimizer, scheduler: Scheduler) -> None:

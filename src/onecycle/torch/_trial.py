@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from reprlib import repr as brief
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
+from onecycle._errors import check_functions
 from onecycle._policies import HYPERS
 from onecycle._trial import Afterwards
 from onecycle.torch import _checkpoint
@@ -106,7 +109,7 @@ class Trial:
         for each in candidates:
             if not hasattr(each, "param_groups"):
                 raise TypeError(
-                    f"optimizer must be a torch optimizer or a list of them, got {type(each).__name__}"
+                    f"optimizer must be a torch optimizer or a list of them, got {brief(optimizer)}"
                 )
         loaders: dict[str, Any] = {"train_loader": train_loader}
         if val_loader is not None:
@@ -120,18 +123,19 @@ class Trial:
                 )
         if not isinstance(accumulate, int) or accumulate < 1:
             raise ValueError(f"accumulate must be a whole number of batches >= 1, got {accumulate!r}")
-        for name, function in (("loss_fn", loss_fn), ("step", step)):
-            if function is not None and not callable(function):
-                raise TypeError(f"{name} must be a function or None, got {type(function).__name__}")
+        check_functions(loss_fn=loss_fn, step=step)
+        if not isinstance(metrics, Mapping | None) or not all(map(callable, (metrics or {}).values())):
+            raise TypeError(f"metrics must be a dict of functions by name or None, got {metrics!r:.60}")
         if clip_grad_norm is not None and not isinstance(clip_grad_norm, (int, float, np.number)):
             raise TypeError(f"clip_grad_norm must be a number or None, got {type(clip_grad_norm).__name__}")
-        if clip_grad_norm is not None and not clip_grad_norm > 0:
-            raise ValueError(f"clip_grad_norm must be > 0 or None, got {clip_grad_norm}")
+        if clip_grad_norm is not None and not (0 < clip_grad_norm <= _MOST or clip_grad_norm == math.inf):
+            raise ValueError(f"clip_grad_norm must be > 0 or None, got {clip_grad_norm!r:.60}")
         if keep_on is not None and keep_on not in PLACES:
             raise ValueError(f"keep_on must be {', '.join(map(repr, PLACES))} or None, got {keep_on!r:.60}")
         if step is not None and (accumulate > 1 or clip_grad_norm is not None or amp is not None):
             raise ValueError(
-                "step does its own forward, backward and update: do accumulate, clip_grad_norm and amp in it"
+                "step does its own forward, backward and update: do accumulate, clip_grad_norm and amp in it "
+                f"and leave them out here, got {step!r:.60} with {accumulate=}, {clip_grad_norm=}, {amp=}"
             )
         if any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()):
             raise ValueError(
@@ -229,7 +233,7 @@ class Trial:
             ValueError: `seed` is no int from 0 to below 2**32, which is what NumPy takes.
         """
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
-            raise ValueError(f"seed must be an int >= 0 and < 2**32, got {seed!r}")
+            raise ValueError(f"seed must be an int >= 0 and < 2**32, got {brief(seed)}")
         self._stream.seed(int(seed))
 
     def step(self) -> Tensor:
@@ -559,7 +563,7 @@ def _precision(amp: Amp, device: torch.device) -> tuple[torch.dtype | None, torc
 def _device(device: torch.device | str | None, default: torch.device | str) -> torch.device:
     try:
         return torch.device(default if device is None else device)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"device must be a torch device such as 'cpu' or 'cuda', got {device!r}") from error
 
 
