@@ -85,13 +85,13 @@ def range_test(
                 trial.restore(state)
             reseed(trial, seed + repeat)
             sweeps.append(_run(trial, hyper, values, every, show, done=repeat * total))
-    val_loss = np.concatenate([s.val_loss for s in sweeps])
+    val_loss = [s.val_loss.get(step, math.nan) for s in sweeps for step in range(len(s.loss))]
     return Curve(
         value=np.concatenate([s.value for s in sweeps]),
         loss=np.concatenate([s.loss for s in sweeps]),
         step=np.concatenate([np.arange(len(s.loss)) for s in sweeps]),
         seed=np.repeat(np.arange(seed, seed + repeats), [len(s.loss) for s in sweeps]),
-        val_loss=None if np.isnan(val_loss).all() else val_loss,
+        val_loss=None if all(map(math.isnan, val_loss)) else val_loss,
         hyper=hyper,
         sweep=sweep,
         settings={
@@ -127,7 +127,7 @@ class _Sweep:
 
     value: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
+    val_loss: dict[int, float] = field(default_factory=dict)  # by step
     ending: str = "the sweep reached its end"
 
 
@@ -146,13 +146,15 @@ def _run(trial: Trial, hyper: str, values: Iterable[float], every: int, show: Sh
         return reason is not None
 
     for step, value in enumerate(values):
-        val = trial.evaluate() if every and step % every == 0 else None
-        if val is None and step == 0:
-            every = 0
+        if every and step % every == 0:
+            val = trial.evaluate()
+            if val is None:
+                every = 0
+            else:
+                sweep.val_loss[step] = val
         trial.set(**{hyper: value})
         waiting.append(trial.step())
         sweep.value.append(value)
-        sweep.val_loss.append(math.nan if val is None else val)
         if len(waiting) == BLOCK and read():
             return sweep
     if waiting:
@@ -177,22 +179,23 @@ class Stop:
 
     def after(self, losses: Iterable[float]) -> str | None:
         """Why to stop after these further `losses`, None to go on."""
+        last = self._last
         for loss in losses:
             if not math.isfinite(loss):
                 return f"the loss was {loss} at step {self._steps}"
             self._steps += 1
-            self._last.append(loss)
+            last.append(loss)
             if len(self._first) <= BLOCK:
                 self._first.append(loss)
-            if len(self._last) == 5:
-                self._least = min(self._least, sorted(self._last)[2])
+            if len(last) == 5 and (level := sorted(last)[2]) < self._least:
+                self._least = level
         if self._steps < 2 * BLOCK:
             return None
         if self._begin is None:
             self._begin = statistics.median(self._first[:BLOCK])
             self._noise = statistics.median(abs(b - a) for a, b in pairwise(self._first))
         begin, noise = self._begin, self._noise
-        rise = statistics.median(self._last) - begin
+        rise = sorted(last)[2] - begin
         if rise > max(begin - self._least, 10 * noise):
             return f"the loss rose {rise:.3g} above its beginning"
         return None

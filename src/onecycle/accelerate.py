@@ -129,13 +129,12 @@ class Trial(TorchTrial):
         batches = super().steps_per_epoch
         return None if batches is None else -(-batches // self._accelerator.gradient_accumulation_steps)
 
-    def step(self) -> Tensor:
-        """Train up to the next update; the loss before it, over all its batches on all processes."""
+    def _step(self) -> Tensor:
         # An update that the loss scaler skipped counts as no step; 32 of them are more than it ever skips.
         for _ in range(32):
-            losses = [super().step()]
+            losses = [super()._step()]
             while not self._accelerator.sync_gradients:
-                losses.append(super().step())
+                losses.append(super()._step())
             if not self._accelerator.optimizer_step_was_skipped:
                 return self._mean(torch.stack(losses).mean())
         return torch.tensor(float("nan"))

@@ -55,14 +55,8 @@ class Trial(UpdateTrial):
         if "dataloader_iter" in inspect.signature(self._module.training_step).parameters:
             raise TypeError("training_step takes a dataloader_iter, which cannot be given to a range test")
 
-    def step(self) -> Tensor:
-        """Train until an optimizer has made an update; the mean loss of the batches that it took.
-
-        Raises:
-            TypeError: `training_step` gives no loss.
-            ValueError: no optimizer makes an update.
-        """
-        loss = super().step()
+    def _step(self) -> Tensor:
+        loss = super()._step()
         # All processes see the same loss, and so stop at the same step.
         reduced = self._trainer.strategy.reduce(loss, reduce_op="mean")
         return reduced if isinstance(reduced, Tensor) else loss

@@ -47,10 +47,11 @@ class Hypers:
 
     def write(self, values: Mapping[str, float]) -> None:
         """Give each group its share of `values` by name."""
-        self._meet()
         for name in values:
             if name not in _KNOWN:
                 raise ValueError(f"{name!r} cannot be set, only {', '.join(map(repr, HYPERS))}")
+        if [len(optimizer.param_groups) for optimizer in self._optimizers] != self._met:
+            self._meet()
         for name, value in values.items():
             factors = iter(self._factors.get(name, ()))
             for optimizer in self._optimizers:

@@ -371,13 +371,19 @@ def _led_to(thing: object) -> Iterable[object]:
 
 
 def _is_part(thing: object) -> bool:
-    if isinstance(thing, (*SIMPLE, Tensor, np.ndarray, type, nn.Module, torch.optim.Optimizer, *GENERATORS)):
+    kind: Any = type(thing)
+    by_type = _are_parts(kind)
+    return all(isinstance(v, _PLAIN) for v in _attributes(thing).values()) if by_type is None else by_type
+
+
+@lru_cache(maxsize=1024)
+def _are_parts(kind: type) -> bool | None:
+    """Whether things of that type may be parts of a pipeline; None: if they hold but plain values."""
+    if issubclass(kind, (*SIMPLE, Tensor, np.ndarray, type, nn.Module, torch.optim.Optimizer, *GENERATORS)):
         return False
-    if type(thing).__module__.partition(".")[0] in sys.stdlib_module_names:  # functions, files, queues, locks
+    if kind.__module__.partition(".")[0] in sys.stdlib_module_names:  # functions, files, queues, locks
         return False
-    if any(hasattr(type(thing), protocol) for protocol in _PROTOCOLS):
-        return True
-    return all(isinstance(value, _PLAIN) for value in _attributes(thing).values())
+    return True if any(hasattr(kind, protocol) for protocol in _PROTOCOLS) else None
 
 
 def _are_indices(value: object) -> bool:
@@ -555,12 +561,18 @@ def _held_by(thing: object) -> Iterable[object]:
         return (thing.__self__, thing.__func__)
     if isinstance(thing, partial):
         return (thing.func, *thing.args, *thing.keywords.values())
-    if isinstance(thing, (type, ModuleType, Tensor, nn.Module, *SIMPLE)):
+    kind: Any = type(thing)
+    if _hold_nothing(kind):
         return ()
-    if type(thing).__module__.partition(".")[0] == "torch":
+    if kind.__module__.partition(".")[0] == "torch":
         return _attributes(thing).values()
-    methods = [value for value in vars(type(thing)).values() if isinstance(value, FunctionType)]
+    methods = [value for value in vars(kind).values() if isinstance(value, FunctionType)]
     return (*_attributes(thing).values(), *methods)
+
+
+@lru_cache(maxsize=1024)
+def _hold_nothing(kind: type) -> bool:
+    return issubclass(kind, (type, ModuleType, Tensor, nn.Module, *SIMPLE))
 
 
 def _cells(function: FunctionType) -> Iterator[object]:

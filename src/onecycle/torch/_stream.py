@@ -23,6 +23,8 @@ from onecycle.torch._state import (
     seed_random,
 )
 
+END = object()  # of an epoch
+
 
 class Stream:
     """Batches without end, epoch after epoch, whose place can be kept and found again.
@@ -52,28 +54,26 @@ class Stream:
             self._epochs = torch.Generator()
             self._generators.append(self._epochs)
         self.resumable = True  # whether a place will be asked for before one is put back
-        self._batches: Iterator[Any] | None = None
+        self._batches: Iterator[Any] = iter(())
         self._start: Tree = None
         self._taken = 0
 
     def __next__(self) -> Any:
-        if self._batches is not None:
-            try:
-                return self._take()
-            except StopIteration:
-                pass
-        self._begin()
-        try:
-            return self._take()
-        except StopIteration:
+        batch = next(self._batches, END)
+        if batch is END:
+            self._begin()
+            batch = next(self._batches, END)
+        if batch is END:
             raise ValueError(
                 "train_loader gave no batch: it is empty, an iterator that is used up, "
                 "or smaller than one batch with drop_last=True"
-            ) from None
+            )
+        self._taken += 1
+        return batch
 
     def seed(self, seed: int) -> None:
         """Seed every random generator; the next batch starts an epoch."""
-        self._batches, self._start, self._taken = None, None, 0
+        self._batches, self._start, self._taken = iter(()), None, 0
         seed_random(self._generators, seed)
 
     def keep_sources(self) -> Tree:
@@ -110,18 +110,16 @@ class Stream:
         Raises:
             ValueError: begun anew, the loader gives fewer batches than had been taken from it.
         """
-        self._batches, self.resumable = None, True
+        self._batches, self.resumable = iter(()), True
         if tree["taken"] and not isinstance(self._loader, Iterator):
             self.put_back_sources(tree["start"])
             self._begin()
-            try:
-                for _ in range(tree["taken"]):
-                    self._take()
-            except StopIteration:
-                raise ValueError(
-                    f"train_loader gave {tree['taken']} batches, and begun anew only {self._taken}: "
-                    "it must give as many each time for the data order to be put back"
-                ) from None
+            for taken in range(tree["taken"]):
+                if next(self._batches, END) is END:
+                    raise ValueError(
+                        f"train_loader gave {tree['taken']} batches, and begun anew only {taken}: "
+                        "it must give as many each time for the data order to be put back"
+                    )
         self._start, self._taken = tree["start"], tree["taken"]
         self.put_back_sources(tree["now"])
 
@@ -132,12 +130,6 @@ class Stream:
             for sampler in self._samplers:
                 sampler.set_epoch(epoch)
         self._batches = iter(private(self._loader))
-
-    def _take(self) -> Any:
-        assert self._batches is not None
-        batch = next(self._batches)
-        self._taken += 1
-        return batch
 
 
 def private(loader: Iterable[Any]) -> Iterable[Any]:

@@ -63,14 +63,12 @@ class UpdateScheduler(Scheduler):
 
 
 class UpdateTrial(Trial):
-    """A trial whose own `step` may take several batches before an optimizer makes an update."""
+    """A trial whose own `step` may take several batches before an optimizer makes an update.
 
-    def step(self) -> Tensor:
-        """Train until an optimizer has made an update; the mean loss of the batches that it took.
+    Its loss is the mean of theirs; where no optimizer makes an update, `step` raises a ValueError.
+    """
 
-        Raises:
-            ValueError: no optimizer makes an update.
-        """
+    def _step(self) -> Tensor:
         losses: list[Tensor] = []
         before = self._updates()
         for _ in range(MOST_BATCHES):
