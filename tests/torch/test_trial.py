@@ -637,6 +637,71 @@ def test_schedule_free_optimizers_are_switched() -> None:
     assert not optimizer.train_mode
 
 
+# A plain step is the step -----------------------------------------------------------------------------
+
+
+NAMED: Any = [{"inputs": x, "labels": y} for x, y in zip(X, Y, strict=True)]
+
+
+def plain_and_not(make: Any, loss_fn: Any, samples: Any, optimizer: Any) -> tuple[list[Any], list[Any]]:
+    """Losses, and all that training leaves behind, of the step in fewer calls and of the whole one."""
+    found = []
+    for plain in (True, False):
+        model = make()
+        model.train()
+        optimizers = optimizer(model)
+        trial = Trial(model, optimizers, loss_fn, DataLoader(samples, 8, shuffle=True))
+        assert trial._plain
+        trial._plain = plain
+        trial.seed(0)
+        sweep(trial, 12)  # into the third epoch
+        losses = [trial.step() for _ in range(3)]
+        found.append(
+            [losses, everything(model, *(optimizers if isinstance(optimizers, list) else [optimizers]))]
+        )
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "loss_fn", "samples"),
+    [
+        (net, cross_entropy, data()),
+        (Two, cross_entropy, TensorDataset(X, X, Y)),
+        (lambda: WithLoss("dict"), None, data()),
+        (lambda: WithLoss("object"), None, NAMED),
+        (net, lambda output, y: cross_entropy(output, y).reshape(1), data()),
+    ],
+    ids=["pair", "three", "own loss", "dict", "of one element"],
+)
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        sgd,
+        lambda model: torch.optim.Adam(model.parameters()),
+        lambda model: [torch.optim.SGD(list(model.parameters())[:1], 0.1, 0.9), sgd(model)],
+    ],
+    ids=["SGD", "Adam", "two"],
+)
+def test_a_plain_step_is_the_step(make: Any, loss_fn: Any, samples: Any, optimizer: Any) -> None:
+    plain, whole = plain_and_not(make, loss_fn, samples, optimizer)
+    assert plain == whole
+
+
+@pytest.mark.parametrize(
+    "options", [{"accumulate": 2}, {"clip_grad_norm": 1.0}, {"amp": "bf16"}, {"step": len}], ids=str
+)
+def test_what_is_no_plain_step(options: dict[str, Any]) -> None:
+    assert not make_trial(**options)._plain
+    assert not make_trial(train_loader=[(X, Y)])._plain  # whose batches tell their size
+
+    class Own(Trial):
+        def _forward(self, batch: Any) -> Any:
+            return super()._forward(batch)
+
+    model = net()
+    assert not Own(model, sgd(model), cross_entropy, loader())._plain
+
+
 # The loss is that before the update ------------------------------------------------------------------
 
 
