@@ -716,6 +716,16 @@ def test_the_loss_is_that_before_the_update(optimizer: Any) -> None:
         assert loss == expected
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_step_reads_nothing_off_a_device(plain: bool) -> None:
+    """On the device "meta" nothing can be read."""
+    model = net().to("meta")
+    trial = make_trial(model, torch.optim.Adam(model.parameters()))
+    trial._plain = plain
+    losses = [trial.step() for _ in range(2)]
+    assert all(isinstance(loss, Tensor) and loss.device.type == "meta" for loss in losses)
+
+
 def test_losses_are_read_together_where_they_are_alike() -> None:
     trial = make_trial()
     losses = [torch.tensor(number) for number in (0.25, 0.5, 0.75)]
