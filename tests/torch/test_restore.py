@@ -941,7 +941,15 @@ def in_own_step(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[
     return step
 
 
-@pytest.mark.parametrize("how", ["zeroes in place", "own step", "in a buffer", "frozen out"])
+class OwnStep(Trial):
+    """Of a user, whose step does not come to the library's."""
+
+    def step(self) -> Tensor:
+        loss: Tensor = in_own_step(self._model, self._optimizers[0])(self._next_batch())
+        return loss.detach()
+
+
+@pytest.mark.parametrize("how", ["zeroes in place", "own step", "own class", "in a buffer", "frozen out"])
 def test_gradients_that_are_written_to_are_copied(how: str) -> None:
     """By the optimizer, by a step of the user's, by hooks that know a buffer, or as no optimizer has them."""
 
@@ -958,6 +966,8 @@ def test_gradients_that_are_written_to_are_copied(how: str) -> None:
                 start = sum(each.numel() for each in parameters[:number])
                 p.grad = buffer[start : start + p.numel()].view_as(p)
             model.register_forward_pre_hook(lambda *_: buffer.mul_(2).view(-1)[:0].tolist() or None)
+        if how == "own class":
+            return OwnStep(model, optimizer, nn.functional.cross_entropy, loader())
         return make_trial(model, optimizer, step=in_own_step(model, optimizer) if how == "own step" else None)
 
     assert_put_back(build, before=0 if how == "in a buffer" else 2)

@@ -446,7 +446,9 @@ class Trial:
             getattr(each.zero_grad, "__func__", None) is Optimizer.zero_grad for each in self._optimizers
         )
         others = distributed.is_available() and distributed.is_initialized()  # they have buckets of them
-        if self._own_step is not None or type(self)._step is not Trial._step or not plain or others:
+        kind = type(self)
+        usual = self._own_step is None and (kind.step, kind._step) == (Trial.step, Trial._step)
+        if not usual or not plain or others:
             return frozenset()
         parameters = (p for each in self._optimizers for group in each.param_groups for p in group["params"])
         gradients = (p.grad for p in parameters if p.grad is not None and p.grad.layout == torch.strided)
