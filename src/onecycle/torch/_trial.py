@@ -244,7 +244,9 @@ class Trial:
         self._stream.seed(int(seed))
 
     def step(self) -> float | Tensor:
-        """Train on one batch (`accumulate` of them); the loss before the update, on a device still there.
+        """Train on one batch (`accumulate` of them); its loss before the update.
+
+        A number where the trial is on a CPU, else a scalar tensor that is still on the device.
 
         Raises:
             ValueError: the loss is no scalar, or the loader gives no batch.
