@@ -24,6 +24,7 @@ from onecycle._trial import Trial, preserved, read_losses, reseed
 Hyper = Literal["lr", "momentum", "weight_decay"]
 Sweep = Literal["exponential", "linear"]
 BLOCK = 10  # steps between two readings of the loss, so that no step waits for the device
+SINGLE = float(np.finfo(np.float32).max)  # beyond, updates in single precision fail
 
 
 def range_test(
@@ -220,10 +221,7 @@ def _sweep(start: float, end: float, steps: int, sweep: str, hyper: str) -> Piec
     return (exponential if sweep == "exponential" else linear)(start, end, steps - 1)
 
 
-_SINGLE = float(np.finfo(np.float32).max)
-
-
 def _value(name: str, value: object) -> float:
-    if not isinstance(value, (int, float, np.number)) or not 0 <= value <= _SINGLE:
+    if not isinstance(value, (int, float, np.number)) or not 0 <= value <= SINGLE:
         raise ValueError(f"{name} must be a finite number >= 0 in single precision, got {value!r:.60}")
     return float(value)

@@ -16,7 +16,7 @@ from onecycle._suggest import Suggestion
 from onecycle.torch import Trial as TorchTrial
 from onecycle.torch._processes import Processes
 from onecycle.torch._state import Tree, keep_counters, put_back_counters
-from onecycle.torch._trial import Loss
+from onecycle.torch._trial import Loss, check_norm
 from onecycle.torch._updates import UpdateScheduler
 
 try:
@@ -107,8 +107,7 @@ class Trial(TorchTrial):
                 )
         if step is not None and clip_grad_norm is not None:
             raise ValueError("step does its own update: do clip_grad_norm in it")
-        if clip_grad_norm is not None and not clip_grad_norm > 0:
-            raise ValueError(f"clip_grad_norm must be > 0 or None, got {clip_grad_norm}")
+        check_norm(clip_grad_norm)
         self._accelerator = accelerator
         self._prepared = prepared
         self._max_norm = clip_grad_norm

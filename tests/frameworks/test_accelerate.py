@@ -245,6 +245,8 @@ def test_wrong_arguments() -> None:
         range_test(accelerator, model, optimizer, mse, loader, step=lambda b: b, clip_grad_norm=1.0)
     with pytest.raises(ValueError, match=r"clip_grad_norm must be > 0 or None, got -1"):
         find_lr(accelerator, model, optimizer, mse, loader, total_steps=100, clip_grad_norm=-1.0)
+    with pytest.raises(TypeError, match=r"clip_grad_norm must be a number or None, got str"):
+        find_lr(accelerator, model, optimizer, mse, loader, total_steps=100, clip_grad_norm="1")  # type: ignore[arg-type]
 
 
 # Two processes ---------------------------------------------------------------------------------------

@@ -797,7 +797,7 @@ class Lazy(nn.Module):
         ({"model": 3}, TypeError, "model must be a torch.nn.Module, got int"),
         ({"optimizer": 3}, TypeError, f"{NO_OPTIMIZER} 3"),
         ({"optimizer": []}, TypeError, f"{NO_OPTIMIZER} []"),
-        ({"optimizer": [3, 4]}, TypeError, f"{NO_OPTIMIZER} [3, 4]"),
+        ({"optimizer": [SGD, 3]}, TypeError, f"{NO_OPTIMIZER} 3 in a list"),
         ({"train_loader": 3}, TypeError, "train_loader must be an iterable of batches, got int"),
         ({"val_loader": 3}, TypeError, "val_loader must be an iterable of batches, got int"),
         ({"train_loader": []}, ValueError, f"train_loader {EMPTY}"),

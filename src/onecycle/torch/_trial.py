@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from onecycle._errors import check_functions
 from onecycle._policies import HYPERS
+from onecycle._range_test import SINGLE
 from onecycle._trial import Afterwards
 from onecycle.torch import _checkpoint
 from onecycle.torch._batch import batch_size_of, batches_in, on_device, samples_in
@@ -39,7 +40,6 @@ from onecycle.torch._stream import Stream, private
 
 TARGETS = ("labels", "label", "targets", "target", "y")
 _GRAD = "grad_enabled"
-_MOST = torch.finfo(torch.float32).max  # beyond, torch's updates raise
 Loss = Callable[..., Tensor]
 Amp = bool | str | torch.dtype | torch.amp.GradScaler | None
 
@@ -108,8 +108,9 @@ class Trial:
         candidates: list[Any] = optimizers or [optimizer]
         for each in candidates:
             if not hasattr(each, "param_groups"):
+                where = "" if each is optimizer else f" in a {type(optimizer).__name__}"
                 raise TypeError(
-                    f"optimizer must be a torch optimizer or a list of them, got {brief(optimizer)}"
+                    f"optimizer must be a torch optimizer or a list of them, got {brief(each)}{where}"
                 )
         loaders: dict[str, Any] = {"train_loader": train_loader}
         if val_loader is not None:
@@ -126,10 +127,7 @@ class Trial:
         check_functions(loss_fn=loss_fn, step=step)
         if not isinstance(metrics, Mapping | None) or not all(map(callable, (metrics or {}).values())):
             raise TypeError(f"metrics must be a dict of functions by name or None, got {metrics!r:.60}")
-        if clip_grad_norm is not None and not isinstance(clip_grad_norm, (int, float, np.number)):
-            raise TypeError(f"clip_grad_norm must be a number or None, got {type(clip_grad_norm).__name__}")
-        if clip_grad_norm is not None and not (0 < clip_grad_norm <= _MOST or clip_grad_norm == math.inf):
-            raise ValueError(f"clip_grad_norm must be > 0 or None, got {clip_grad_norm!r:.60}")
+        check_norm(clip_grad_norm)
         if keep_on is not None and keep_on not in PLACES:
             raise ValueError(f"keep_on must be {', '.join(map(repr, PLACES))} or None, got {keep_on!r:.60}")
         if step is not None and (accumulate > 1 or clip_grad_norm is not None or amp is not None):
@@ -223,9 +221,9 @@ class Trial:
                 alone and there is none.
         """
         for name, value in hyper.items():
-            if type(value) is float and -_MOST <= value <= _MOST:
+            if type(value) is float and -SINGLE <= value <= SINGLE:
                 continue
-            if not isinstance(value, (int, float, np.number)) or not abs(value) <= _MOST:
+            if not isinstance(value, (int, float, np.number)) or not abs(value) <= SINGLE:
                 raise ValueError(f"{name} must be a number, finite in single precision, got {value!r:.60}")
         if "momentum" in hyper and len(hyper) == 1 and not self._hypers.has_momentum:
             raise ValueError(
@@ -608,6 +606,16 @@ def _needs_closure(optimizer: Optimizer) -> bool:
 def _takes_closure(step: Callable[..., object]) -> bool:
     closure = inspect.signature(step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def check_norm(clip_grad_norm: float | None) -> None:
+    """Raise unless gradients can be clipped to that norm, or are not to be."""
+    if clip_grad_norm is None:
+        return
+    if not isinstance(clip_grad_norm, (int, float, np.number)):
+        raise TypeError(f"clip_grad_norm must be a number or None, got {type(clip_grad_norm).__name__}")
+    if not (0 < clip_grad_norm <= SINGLE or clip_grad_norm == math.inf):
+        raise ValueError(f"clip_grad_norm must be > 0 or None, got {clip_grad_norm!r:.60}")
 
 
 def _differentiable(loss: Any) -> Tensor:
