@@ -8,7 +8,7 @@ import pytest
 
 import onecycle as oc
 from fakes import Quadratic, same
-from onecycle._find import SWEEP, search, suggestion
+from onecycle._find import SWEEP, Seen, search, suggestion
 from onecycle._pilots import RUNGS, SHORTEST, Settled, plan
 
 
@@ -127,15 +127,23 @@ READ = oc.Suggestion(0.1, 0.03, 0.4, "onecycle", "")
 
 
 def test_the_interval_goes_with_the_rate_and_ends_where_pilots_diverged() -> None:
-    found = suggestion(READ, math.inf, Settled(0.2, 0.3, math.inf, "pilots said so"))
+    found = suggestion(Seen(READ), Settled(0.2, 0.3, math.inf, "pilots said so"))
     assert (found.max_lr, found.low, found.high) == pytest.approx((0.2, 0.06, 0.8))
     assert found.reason == "the range test suggests 0.1; pilots said so"
-    assert suggestion(READ, math.inf, Settled(0.2, 0.1, 0.3, "")).high == pytest.approx(0.3)
-    assert suggestion(READ, math.inf, Settled(0.2, 0.1, 0.15, "")).high == pytest.approx(0.2)
+    assert suggestion(Seen(READ), Settled(0.2, 0.1, 0.3, "")).high == pytest.approx(0.3)
+    assert suggestion(Seen(READ), Settled(0.2, 0.1, 0.15, "")).high == pytest.approx(0.2)
+
+
+def test_pilots_that_do_not_tell_leave_the_range_test_its_word() -> None:
+    read = oc.Suggestion(0.1, 0.01, 0.5, "onecycle", "it rises from 0.5 on")
+    found = suggestion(Seen(read, noise=0.1), Settled(0.1, 0.1, math.inf, "no pilot tells", told=False))
+    assert found == oc.Suggestion(0.1, 0.01, 0.5, "onecycle", "it rises from 0.5 on; no pilot tells")
+    lower = suggestion(Seen(read, noise=0.1), Settled(0.05, 0.05, math.inf, "no pilot tells", told=False))
+    assert (lower.low, lower.value, lower.high) == pytest.approx((0.005, 0.05, 0.25))
 
 
 def test_without_a_reading_the_interval_ends_where_the_loss_rose() -> None:
-    found = suggestion(None, 0.5, Settled(0.2, 0.3, math.inf, "pilots said so"))
+    found = suggestion(Seen(None, rises=0.5), Settled(0.2, 0.3, math.inf, "pilots said so"))
     assert (found.low, found.high) == pytest.approx((0.04, 0.5))
     assert found.reason == (
         "the loss of the range test never clearly falls, and rises from 0.5 on; pilots said so"

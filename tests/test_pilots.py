@@ -112,6 +112,12 @@ def test_one_length_cannot_tell_and_stays_half_a_decade_below() -> None:
     )
 
 
+def test_of_squares_one_length_is_taken_as_it_is() -> None:
+    settled = settle(Runs(bowl(-1.0)), 0.1, ONE, 1000, START, squares=True)
+    assert settled.value == pytest.approx(0.1)
+    assert settled.reason.endswith("with loss 0.5 from 2")
+
+
 def test_short_pilots_leave_the_range_test_more_to_say() -> None:
     long = settle(Runs(bowl(-0.25)), 0.1, ONE, 1200, START)
     short = settle(Runs(bowl(-0.25)), 0.1, ONE, 12_000, START)
@@ -150,6 +156,22 @@ def test_pilots_that_do_not_train_are_refused(loss: float) -> None:
         r"budget, or change the model's initialisation or normalisation$",
     ):
         settle(Runs(lambda _x, _steps: loss), 0.1, TWO, 1000, START)
+
+
+def test_pilots_that_gain_no_more_than_noise_leave_the_rate_where_it_was() -> None:
+    settled = settle(Runs(lambda x, _: 1.98 - x / 1e3), 0.1, TWO, 1000, START, noise=0.05)
+    assert (settled.value, settled.tried, settled.high, settled.told) == (0.1, 0.1, math.inf, False)
+    assert settled.reason == (
+        "none of 9 pilots of up to 100 updates gained more than the noise of single losses, 0.05, "
+        "so they do not tell"
+    )
+    # But no higher than what pilots bear.
+    runs = Runs(lambda x, _: 1.98 if x < -1.2 else math.inf)
+    assert settle(runs, 0.1, TWO, 1000, START, noise=0.05).value == pytest.approx(10**-1.5)
+    # A gain beyond the noise counts, and so does a loss.
+    assert settle(Runs(bowl(-1.0)), 0.1, ONE, 1000, START, noise=0.05).told
+    with pytest.raises(oc.Inconclusive, match="ended below the loss it began with, 2: give a larger"):
+        settle(Runs(lambda _x, _steps: 2.5), 0.1, ONE, 1000, START, noise=0.05)
 
 
 # Plans -------------------------------------------------------------------------------------------

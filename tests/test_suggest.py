@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
-from onecycle._suggest import RULES, USES, Anchors, Suggestion, anchors, default_rule, read
+from onecycle._suggest import RULES, USES, Anchors, Suggestion, anchors, default_rule, edge, read
 
 SMITH = Path(__file__).parents[2] / "shared" / "data" / "smith"
 NAN, INF = math.nan, math.inf
@@ -305,6 +305,68 @@ def test_without_a_divergence_the_interval_has_its_full_reach() -> None:
         Inconclusive, match="the loss never diverged, so rule 'divergence/4' has nothing to read: sweep"
     ):
         curve.suggest("divergence/4")
+
+
+def waiting(rise: float = 0.5, seed: int = 0) -> Any:
+    """A loss that stays at 2.3, with some noise, and rises beyond `rise`."""
+    return 2.3 + (X / rise) ** 4 + np.random.default_rng(seed).normal(0, 0.01, X.size)
+
+
+def test_with_sgd_a_loss_that_never_falls_is_read_at_a_share_of_where_it_rises() -> None:
+    facts = {"optimizer": "SGD", "momentum": 0.9}
+    curve = Curve(X, waiting(), settings={"trial": facts})
+    rises = edge(curve)
+    assert rises is not None
+    assert rises == pytest.approx(0.25, rel=0.4)  # where (x / rise)^4 leaves the noise
+    found = curve.suggest()
+    assert found.value == pytest.approx(0.2 * rises)
+    assert (found.low, found.high) == pytest.approx((found.value / 10, rises))
+    assert found.reason == (
+        f"the loss never clearly falls from 2.3, and rises from {rises:.3g} on; "
+        "1cycle does best at about 0.2 of that rate with SGD"
+    )
+    assert curve.suggest(use="constant").value == pytest.approx(0.6 * found.value)
+    cycle = curve.suggest(use="cyclical")
+    assert (cycle.value, cycle.base_lr) == pytest.approx((found.value, found.value / 4))
+    # Momentum and passes count as ever.
+    off = Curve(X, waiting(), settings={"trial": {**facts, "momentum": 0.0}}).suggest()
+    assert off.value == pytest.approx(found.value * (1 - 0.85**2) ** 0.5)
+
+
+@pytest.mark.parametrize("facts", [{}, {"optimizer": "Adam"}, {"optimizer": "SGD+Adam"}])
+def test_a_loss_that_never_falls_tells_nothing_of_another_optimizer(facts: Any) -> None:
+    with pytest.raises(Inconclusive, match=r"^the loss only rises, from 2\.3 to "):
+        Curve(X, waiting(), settings={"trial": facts}).suggest()
+
+
+@pytest.mark.parametrize(
+    ("value", "loss", "reason"),
+    [
+        (X[:150], waiting(rise=2e-5)[:150], "^the loss only rises, from"),  # hardly flat before
+        (X, X, "^the loss only rises, from"),
+        (X, np.full(X.size, 2.3), "^the loss is flat at 2.3"),
+        (X, np.random.default_rng(0).normal(2.3, 0.1, X.size), "^the loss is too noisy"),
+        (X[::-1], waiting()[::-1], "^the rate goes down at step 1, so this is no range test"),
+        (X[:5], waiting()[:5], "^only 5 usable points"),
+        (X, np.full(X.size, NAN), "^none of the 701 losses is a finite number"),
+    ],
+)
+def test_with_sgd_a_curve_without_an_edge_above_a_flat_stretch_is_refused(
+    value: Any, loss: Any, reason: str
+) -> None:
+    with pytest.raises(Inconclusive, match=reason):
+        Curve(value, loss, settings={"trial": {"optimizer": "SGD"}}).suggest()
+
+
+@pytest.mark.parametrize("loss", ["MSELoss", "mse_loss", "MeanSquaredError"])
+def test_with_sgd_squares_bear_a_larger_share(loss: str) -> None:
+    facts = {"optimizer": "SGD", "momentum": 0.9}
+    plain = Curve(X, bowl(), settings={"trial": {**facts, "loss": "CrossEntropyLoss"}}).suggest()
+    squares = Curve(X, bowl(), settings={"trial": {**facts, "loss": loss}}).suggest()
+    assert squares.value == pytest.approx(plain.value * 0.4 / 0.25)
+    assert "1cycle does best at about 0.4 of the middle of both" in squares.reason
+    adam = Curve(X, bowl(), settings={"trial": {"optimizer": "Adam", "loss": loss}}).suggest()
+    assert adam.value == pytest.approx(PLAIN)
 
 
 def test_a_cycle_goes_from_where_the_loss_begins_to_fall_to_where_it_flattens() -> None:

@@ -21,7 +21,7 @@ from benchmarks.regret.jobs import Row
 from benchmarks.regret.measure import Floats, Oracle
 from benchmarks.regret.tasks import Task, select
 from onecycle import _pilots
-from onecycle._find import BELOW_EDGE, read_or_edge
+from onecycle._find import Seen, look
 
 KIND, COLUMNS = "pilots", ("part", "quarter", "seed")
 PARTS = (32, 16, 10)  # of the length of the training
@@ -94,7 +94,7 @@ class Recorded:
 
     task: Task
     oracle: Oracle
-    begin: float
+    seen: Seen
     before: float
     ends: Mapping[tuple[int, int], float]  # by part and quarter; inf: diverged
 
@@ -108,9 +108,11 @@ class Recorded:
         def ends(rates: Sequence[float], steps: int) -> list[float]:
             return [self._end(parts[steps], round(4 * math.log10(rate))) for rate in rates]
 
-        begin = 10 ** (round(4 * math.log10(self.begin)) / 4)  # on the grid
+        begin = 10 ** (round(4 * math.log10(self.seen.begin)) / 4)  # on the grid
         try:
-            return _pilots.settle(ends, begin, how, total, self.before).value
+            return _pilots.settle(
+                ends, begin, how, total, self.before, noise=self.seen.noise, squares=self.seen.squares
+            ).value
         except oc.Inconclusive:
             return self.task.usual_lr
 
@@ -127,14 +129,13 @@ def load(task: Task, results: Path = RESULTS) -> list[Recorded]:
         mine = [row for row in rows if row["seed"] == seed]
         curve = sweeps.load(task, results)[seed]
         try:
-            read, _, rises = read_or_edge(curve)
-            begin = read.value if read else rises * BELOW_EDGE
+            seen = look(curve)
         except oc.Inconclusive:
-            begin = task.usual_lr
+            seen = Seen(None, begin=task.usual_lr)
         ends = {
             (row["part"], row["quarter"]): math.inf if row["diverged"] else row["val_loss"] for row in mine
         }
-        found.append(Recorded(task, Oracle.of(oracle.load(task, results)), begin, mine[0]["before"], ends))
+        found.append(Recorded(task, Oracle.of(oracle.load(task, results)), seen, mine[0]["before"], ends))
     return found
 
 
@@ -144,7 +145,7 @@ def report(results: Path = RESULTS) -> str:
     cases = {name: found for name, found in cases.items() if found}
     pairs = list(product(POWERS, TRUSTS))
     table = np.array([_ratios(cases, power, trust) for power, trust in pairs])
-    alone = np.array([np.mean([_ratio(each, each.begin) for each in found]) for found in cases.values()])
+    alone = np.array([np.mean([_ratio(each, each.seen.begin) for each in found]) for found in cases.values()])
     kept = _ratios(cases, _pilots.POWER, _pilots.TRUST)
     lines = [
         f"{len(cases)} tasks of dev; final loss over the best of the oracle's grid",

@@ -13,7 +13,7 @@ from onecycle._errors import Inconclusive
 from onecycle._pilots import SHORTEST, Pilot, Run, Settled, plan, settle
 from onecycle._policies import _real, _whole, one_cycle
 from onecycle._range_test import range_test
-from onecycle._suggest import Suggestion, edge
+from onecycle._suggest import Suggestion, anchors, edge, of_squares
 from onecycle._train import train
 from onecycle._trial import Trial, preserved, reseed
 
@@ -103,51 +103,80 @@ def search(
     curve = range_test(trial, start=start, end=end, steps=steps, seed=seed, progress=progress, evaluations=0)
     if on_curve is not None:
         on_curve(curve)
-    read, refusal, rises = read_or_edge(curve)
+    seen = look(curve)
+    read = seen.read
     how = plan(updates - len(curve), total_steps, least=3 if read else 2)
     if how is None:
         if read is not None:
             return Finding(read, curve, (), len(curve))
         raise Inconclusive(
-            f"the range test alone does not tell ({refusal}), and a budget of {updates} updates leaves none "
-            "for pilots, short runs that would: "
+            f"the range test alone does not tell ({seen.refusal}), and a budget of {updates} updates leaves "
+            "none for pilots, short runs that would: "
             f"give one of at least {len(curve) + 2 * SHORTEST} updates"
         )
     first = statistics.median(curve.loss[:10]) if before is None else before
     pilots: list[Pilot] = []
     with preserved(trial) as state:
         run = _runner(trial, state, objective, seed, progress, pilots, on_pilot)
-        settled = settle(run, read.value if read else rises * BELOW_EDGE, how, total_steps, first)
+        settled = settle(
+            run, seen.begin, how, total_steps, first, noise=seen.noise, squares=of_squares(curve)
+        )
     cost = len(curve) + sum(pilot.steps for pilot in pilots)
-    return Finding(suggestion(read, rises, settled), curve, tuple(pilots), cost)
+    return Finding(suggestion(seen, settled), curve, tuple(pilots), cost)
 
 
-def read_or_edge(curve: Curve) -> tuple[Suggestion | None, str, float]:
-    """What the curve suggests; or why it does not, and the rate from which its loss rises.
+@dataclass(frozen=True)
+class Seen:
+    """What a range test has to say before pilots.
+
+    Attributes:
+        read: what it suggests, None if nothing.
+        refusal: why it does not.
+        begin: the rate that pilots begin at.
+        rises: the rate from which its loss rises, if that is all it shows.
+        noise: what a pilot must gain to count, where the loss of the range test never fell.
+        squares: whether the loss is known to be squared errors.
+    """
+
+    read: Suggestion | None
+    refusal: str = ""
+    begin: float = math.nan
+    rises: float = math.inf
+    noise: float = 0.0
+    squares: bool = False
+
+
+def look(curve: Curve) -> Seen:
+    """What the curve suggests, or else the rate from which its loss rises.
 
     Raises:
         Inconclusive: there is no such rate either.
     """
     try:
-        return curve.suggest(), "", math.inf
+        read = curve.suggest()
     except Inconclusive as refusal:
         rises = edge(curve)
         if rises is None:
             raise
-        return None, refusal.reason.partition(":")[0], rises
+        why = refusal.reason.partition(":")[0]
+        return Seen(None, why, rises * BELOW_EDGE, rises, squares=of_squares(curve))
+    found = anchors(curve)
+    noise = found.noise if found.minimum is None else 0.0
+    return Seen(read, begin=read.value, noise=noise, squares=of_squares(curve))
 
 
-def suggestion(read: Suggestion | None, rises: float, settled: Settled) -> Suggestion:
+def suggestion(seen: Seen, settled: Settled) -> Suggestion:
     """What the pilots settled on, with an interval and what the range test had to say."""
-    value = settled.value
+    value, read, rises = settled.value, seen.read, seen.rises
     if read is None:
         said = f"the loss of the range test never clearly falls, and rises from {rises:.2g} on"
         low, high = value / REACH, min(value * REACH, max(rises, value))
     else:
-        said = f"the range test suggests {read.value:.2g}"
+        said = f"the range test suggests {read.value:.2g}" if settled.told else read.reason
         low = read.low / read.value * value
         high = max(value, min(read.high / read.value * value, settled.high))
-    return Suggestion(value, low, high, "pilots", f"{said}; {settled.reason}")
+    rule = "pilots" if settled.told or read is None else read.rule
+    return Suggestion(value, low, high, rule, f"{said}; {settled.reason}")
 
 
 def _runner(

@@ -24,7 +24,7 @@ PLATEAU = 0.95  # decades that tie, and so do not tell
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-pilots.md.
 POWER = 0.75  # of the length, by which the best rate falls where longer runs end no lower
 FARTHEST = 10**0.75  # that the rate is moved for the length
-ONE_LENGTH = 10**-0.5  # likewise where pilots of one length cannot tell
+ONE_LENGTH = 10**-0.5  # likewise where pilots of one length cannot tell, and the loss is not squares
 TRUST = 0.6  # weight of the pilots against the range test, less where they are short:
 ENOUGH = 1 / 12  # of the training
 REFUTED = 10**0.5  # from so far off on, the range test has no more to say
@@ -58,12 +58,14 @@ class Settled:
         tried: the rate of the longest pilot that ended lowest.
         high: the lowest rate that diverged, inf if none did.
         reason: what the pilots showed, in words.
+        told: whether they told anything; else the value is the range test's, or what no pilot diverged at.
     """
 
     value: float
     tried: float
     high: float
     reason: str
+    told: bool = True
 
 
 def plan(updates: int, total_steps: int, least: int = 3, spare: int = 0, few: bool = False) -> Plan | None:
@@ -83,7 +85,16 @@ def plan(updates: int, total_steps: int, least: int = 3, spare: int = 0, few: bo
     return Plan((one,), (min(RUNGS[1], (updates + spare) // one),)) if updates >= least * one else None
 
 
-def settle(run: Run, rate: float, how: Plan, total_steps: int, start: float) -> Settled:
+def settle(
+    run: Run,
+    rate: float,
+    how: Plan,
+    total_steps: int,
+    start: float,
+    *,
+    noise: float = 0.0,
+    squares: bool = False,
+) -> Settled:
     """Climb to the best rate of short pilots, then of longer ones, and tell the best of the whole length.
 
     A run of a given loss needs about the same sum of rates, however long it is. So where longer runs end no
@@ -96,6 +107,8 @@ def settle(run: Run, rate: float, how: Plan, total_steps: int, start: float) -> 
         how: lengths and numbers.
         total_steps: length of the whole training.
         start: the loss before any update.
+        noise: gain over that up to which they tell nothing, as on a plateau that lasts longer.
+        squares: whether the loss is squares, of which longer runs bear as high a rate.
 
     Raises:
         Inconclusive: no pilot ended below `start`.
@@ -107,12 +120,19 @@ def settle(run: Run, rate: float, how: Plan, total_steps: int, start: float) -> 
     steps = how.steps[-1]
     ends = climb(run, center, steps, how.most[-1], start)
     number = len(firsts) + len(ends)
+    tried = min(ends, key=ends.__getitem__)
+    if noise and abs(ends[tried] - start) <= noise:
+        said = (
+            f"none of {number} pilots of up to {steps} updates gained more than the noise of single losses, "
+            f"{noise:.2g}, so they do not tell"
+        )
+        value = min(rate, max(r for r, loss in ends.items() if loss < math.inf))
+        return Settled(value, value, math.inf, said, told=False)
     if not _trained(ends, start):
         raise Inconclusive(
             f"none of {number} pilots of up to {steps} updates ended below the loss it began with, "
             f"{start:.4g}: give a larger budget, or change the model's initialisation or normalisation"
         )
-    tried = min(ends, key=ends.__getitem__)
     diverged = min((r for r, loss in (firsts | ends).items() if loss == math.inf), default=math.inf)
     said = (
         f"of {number} 1cycle pilots those of {steps} updates, {steps / total_steps:.0%} of the length, "
@@ -134,7 +154,7 @@ def settle(run: Run, rate: float, how: Plan, total_steps: int, start: float) -> 
             if power >= 1
             else "longer runs gain little, and want a lower rate"
         )
-    else:
+    elif not squares:
         value *= ONE_LENGTH
         said += ": half a decade below that for the length"
     read = min(max(rate, value / REFUTED), value * REFUTED)

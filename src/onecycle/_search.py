@@ -12,7 +12,7 @@ import numpy as np
 from onecycle import _beyond as beyond
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
-from onecycle._find import BELOW_EDGE, SWEEP, read_or_edge, suggestion
+from onecycle._find import SWEEP, look, suggestion
 from onecycle._jobs import CYCLED, Job, Ledger, Momentum, Result
 from onecycle._lengths import fit, outlook
 from onecycle._pilots import SHORTEST, STEP, Plan, better, plan, scale, settle
@@ -302,12 +302,13 @@ class Search:
         self._start = float(np.median(curve.loss[:10]))
         names = [self.ledger.names[job.key]]
         size = facts.batch_size if facts.tunes_batch_size else None
-        read, refusal, rises = read_or_edge(curve)
-        how = self.pilots
+        seen, how = look(curve), self.pilots
+        read = seen.read
         if how is None or self.room(self.share) < (3 if read else 2):
             if read is None:
                 raise Inconclusive(
-                    f"the range test alone does not tell ({refusal}); a larger budget would allow for pilots"
+                    f"the range test alone does not tell ({seen.refusal}); a larger budget would allow "
+                    "for pilots"
                 )
             self._decide("max_lr", read.value, read.reason, names, low=read.low, high=read.high)
             start, found = Setting(read.value, size, facts.weight_decay), read
@@ -321,9 +322,10 @@ class Search:
                 self._refuse_if_failed(min(results, key=lambda r: r.error is not None))
                 return [result.loss for result in results]
 
-            begin = read.value if read else rises * BELOW_EDGE
-            settled = settle(run, begin, how, facts.total_steps, self._start)
-            found = suggestion(read, rises, settled)
+            settled = settle(
+                run, seen.begin, how, facts.total_steps, self._start, noise=seen.noise, squares=seen.squares
+            )
+            found = suggestion(seen, settled)
             self._decide("max_lr", found.value, found.reason, names, low=found.low, high=found.high)
             start = Setting(settled.tried, size, facts.weight_decay)
             self._lift = found.value / settled.tried

@@ -256,10 +256,27 @@ def read(curve: Curve) -> tuple[Anchors, float, float]:
     Raises:
         Inconclusive: the curve is empty, short, no sweep, flat, rising, noisy, or still falling at its end.
     """
-    smoothed = smooth(curve)
-    found = _anchors(smoothed)
-    hyper = {"lr": "rate"}.get(curve.hyper, curve.hyper)
-    points, end = smoothed.points, float(curve.value.max(initial=0))
+    smoothed = _check(curve)
+    found, hyper = _anchors(smoothed), _name(curve)
+    if found.minimum is None or found.steepest is None:
+        raise Inconclusive(_why_no_minimum(curve, found, smoothed.loss, smoothed.error, smoothed.lost, hyper))
+    if found.falling:
+        end = float(curve.value.max())
+        such = f", such as {end * 10:.3g}" if curve.hyper == "lr" else ""
+        raise Inconclusive(
+            f"the loss still falls at the highest {hyper}, {end:.3g}: sweep to a higher end{such}"
+        )
+    return found, found.steepest, found.minimum
+
+
+def _name(curve: Curve) -> str:
+    return {"lr": "rate"}.get(curve.hyper, curve.hyper)
+
+
+def _check(curve: Curve) -> Smoothed:
+    """The smoothed curve, if it is one of a sweep that can be read."""
+    smoothed, hyper = smooth(curve), _name(curve)
+    points = smoothed.points
     if not np.isfinite(finite_or_lost(curve.loss)).any():
         large = f" up to {LARGEST:g}" if np.isfinite(curve.loss).any() else ""
         raise Inconclusive(
@@ -274,14 +291,7 @@ def read(curve: Curve) -> tuple[Anchors, float, float]:
             f"10 are needed: take more steps or start lower"
         )
     _check_sweep(curve, hyper)
-    if found.minimum is None or found.steepest is None:
-        raise Inconclusive(_why_no_minimum(curve, found, smoothed.loss, smoothed.error, smoothed.lost, hyper))
-    if found.falling:
-        such = f", such as {end * 10:.3g}" if curve.hyper == "lr" else ""
-        raise Inconclusive(
-            f"the loss still falls at the highest {hyper}, {end:.3g}: sweep to a higher end{such}"
-        )
-    return found, found.steepest, found.minimum
+    return smoothed
 
 
 def _check_sweep(curve: Curve, hyper: str) -> None:
@@ -331,7 +341,9 @@ def _least(curve: Curve) -> float:
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-default-rule.md: sweeps of 100 steps,
 # each task's best rate for 1cycle against what the curve shows.
 _SHARE = 0.4  # of the rate with the least loss
-_SHARE_OF_MIDDLE = 0.25  # with SGD: of the geometric mean of that rate and the one of divergence
+_SHARE_OF_MIDDLE = 0.25  # with SGD: of the geometric mean of that rate and the one of divergence,
+_SHARE_OF_SQUARES = 0.4  # or so much where the loss is squares,
+_SHARE_OF_EDGE = 0.2  # or so much of the rate from which a loss that never falls rises
 # The interval reaches this many times down and up; it held the best rate of nine sweeps in ten.
 _REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 15.0, "constant": 10.0}
 _CONSTANT = 0.6  # of that, for a rate that holds throughout, with the momentum of the test
@@ -339,29 +351,64 @@ _BASE = 4  # Smith (arXiv 1506.01186, section 3.3): a base a third or a fourth o
 _PEAK_MOMENTUM = 0.85  # of 1cycle, where its rate is highest
 # Their steps grow with momentum; those of the Adam family do not.
 _HEAVY_BALL = ("SGD", "RMSprop")
+# As PyTorch and Keras call them.
+_SQUARES = ("MSELoss", "mse_loss", "MeanSquaredError", "mean_squared_error", "mse")
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a curve shows, and the rate of which 1cycle does best at a share."""
+
+    found: Anchors
+    words: str
+    rate: float
+    share: float
+    what: str
+    end: float | None  # from which on it diverges
+    reach: float = 1.0  # times which the interval is wider
 
 
 def _share_of_minimum(curve: Curve, rule: str) -> Suggestion:
     # A share of what was seen, less where the test was run otherwise than 1cycle trains.
-    found, seen, share, what = _base(curve)
+    seen = _look(curve)
     factors = {
-        f"1cycle does best at about {share:g} of {what}": share,
+        f"1cycle does best at about {seen.share:g} of {seen.what}": seen.share,
         **for_momentum(curve),
         **for_passes(curve),
     }
-    value = seen * math.prod(factors.values())
-    low, high = _interval(found, value, "one_cycle")
-    reason = f"{_seen(found)}; {', times '.join(factors)}"
+    value = seen.rate * math.prod(factors.values())
+    low, high = _interval(seen, value, "one_cycle")
+    reason = f"{seen.words}; {', times '.join(factors)}"
     return Suggestion(value, low, high, rule, reason, hyper=curve.hyper)
 
 
-def _base(curve: Curve) -> tuple[Anchors, float, float, str]:
+def _look(curve: Curve) -> _Reading:
     # SGD's best rate lies near the edge, that of optimizers which divide by the gradient's size need not.
+    sgd = _facts(curve).get("optimizer") == "SGD"
+    flat = _below_edge(curve) if sgd else None
+    if flat is not None:
+        return flat
     found, _, minimum = read(curve)
-    if _facts(curve).get("optimizer") == "SGD" and found.divergence is not None:
-        middle = math.sqrt(minimum * found.divergence)
-        return found, middle, _SHARE_OF_MIDDLE, "the middle of both"
-    return found, minimum, _SHARE, "the rate with the least loss"
+    end = found.divergence
+    if sgd and end is not None:
+        share = _SHARE_OF_SQUARES if of_squares(curve) else _SHARE_OF_MIDDLE
+        return _Reading(found, _seen(found), math.sqrt(minimum * end), share, "the middle of both", end)
+    return _Reading(found, _seen(found), minimum, _SHARE, "the rate with the least loss", end)
+
+
+def of_squares(curve: Curve) -> bool:
+    """Whether the loss is known to be squared errors."""
+    return _facts(curve).get("loss") in _SQUARES
+
+
+def _below_edge(curve: Curve) -> _Reading | None:
+    """For a loss that never falls in the test, as on a plateau, if it is flat well below where it rises."""
+    found = _anchors(_check(curve))
+    rises = edge(curve) if found.minimum is None else None
+    if rises is None or rises * _SHARE_OF_EDGE < 10 * _least(curve):
+        return None
+    words = f"the loss never clearly falls from {found.start:.3g}, and rises from {rises:.3g} on"
+    return _Reading(found, words, rises, _SHARE_OF_EDGE, "that rate with SGD", rises, reach=2.0)
 
 
 def for_momentum(curve: Curve) -> dict[str, float]:
@@ -387,21 +434,22 @@ def for_passes(curve: Curve) -> dict[str, float]:
     return {f"{factor:.2g} for going over the data {passes:.2g} times": factor}
 
 
-def _interval(found: Anchors, value: float, use: Use) -> tuple[float, float]:
-    return value / _REACH[use], min(value * _REACH[use], max(found.divergence or math.inf, value))
+def _interval(seen: _Reading, value: float, use: Use) -> tuple[float, float]:
+    reach = seen.reach * _REACH[use]
+    return value / reach, min(value * reach, max(seen.end or math.inf, value))
 
 
 def _constant(curve: Curve, rule: str) -> Suggestion:
     # As for 1cycle, but momentum stays what it was in the test.
-    found, seen, share, what = _base(curve)
+    seen = _look(curve)
     factors = {
-        f"1cycle does best at about {share:g} of {what}": share,
+        f"1cycle does best at about {seen.share:g} of {seen.what}": seen.share,
         f"{_CONSTANT:g} for a rate that does not fall": _CONSTANT,
         **for_passes(curve),
     }
-    value = seen * math.prod(factors.values())
-    low, high = _interval(found, value, "constant")
-    reason = f"{_seen(found)}; {', times '.join(factors)}"
+    value = seen.rate * math.prod(factors.values())
+    low, high = _interval(seen, value, "constant")
+    reason = f"{seen.words}; {', times '.join(factors)}"
     return Suggestion(value, low, high, rule, reason, "constant")
 
 
@@ -413,19 +461,20 @@ def _cyclical(curve: Curve, rule: str) -> Suggestion:
 
     Source: L. N. Smith, arXiv 1506.01186, section 3.3.
     """
-    found, seen, share, what = _base(curve)
-    passes = for_passes(curve)
-    peak = seen * share * math.prod(passes.values())
+    seen = _look(curve)
+    found, passes = seen.found, for_passes(curve)
+    peak = seen.rate * seen.share * math.prod(passes.values())
     if found.floor is not None and found.floor <= peak:
         value, top = found.floor, "where it flattens"
     else:
-        value, top = peak, ", times ".join([f"{share:g} of {what}", *passes]) + ", before it flattens"
+        share = ", times ".join([f"{seen.share:g} of {seen.what}", *passes])
+        value, top = peak, f"{share}, before it flattens"
     if found.onset is not None and found.onset < value:
         base, foot = found.onset, "where it begins to fall"
     else:
         base, foot = value / _BASE, f"a {_BASE:g}th of that, as it does not begin to fall below"
-    low, high = _interval(found, value, "cyclical")
-    reason = f"{_seen(found)}; the maximum is {top}, the base {foot}"
+    low, high = _interval(seen, value, "cyclical")
+    reason = f"{seen.words}; the maximum is {top}, the base {foot}"
     return Suggestion(value, low, high, rule, reason, "cyclical", base_lr=base)
 
 
