@@ -319,11 +319,11 @@ def test_with_sgd_a_loss_that_never_falls_is_read_at_a_share_of_where_it_rises()
     assert rises is not None
     assert rises == pytest.approx(0.25, rel=0.4)  # where (x / rise)^4 leaves the noise
     found = curve.suggest()
-    assert found.value == pytest.approx(0.2 * rises)
+    assert found.value == pytest.approx(0.14 * rises)
     assert (found.low, found.high) == pytest.approx((found.value / 10, rises))
     assert found.reason == (
         f"the loss never clearly falls from 2.3, and rises from {rises:.3g} on; "
-        "1cycle does best at about 0.2 of that rate with SGD"
+        "1cycle does best at about 0.14 of that with SGD"
     )
     assert curve.suggest(use="constant").value == pytest.approx(0.6 * found.value)
     cycle = curve.suggest(use="cyclical")
@@ -356,17 +356,6 @@ def test_with_sgd_a_curve_without_an_edge_above_a_flat_stretch_is_refused(
 ) -> None:
     with pytest.raises(Inconclusive, match=reason):
         Curve(value, loss, settings={"trial": {"optimizer": "SGD"}}).suggest()
-
-
-@pytest.mark.parametrize("loss", ["MSELoss", "mse_loss", "MeanSquaredError"])
-def test_with_sgd_squares_bear_a_larger_share(loss: str) -> None:
-    facts = {"optimizer": "SGD", "momentum": 0.9}
-    plain = Curve(X, bowl(), settings={"trial": {**facts, "loss": "CrossEntropyLoss"}}).suggest()
-    squares = Curve(X, bowl(), settings={"trial": {**facts, "loss": loss}}).suggest()
-    assert squares.value == pytest.approx(plain.value * 0.4 / 0.25)
-    assert "1cycle does best at about 0.4 of the middle of both" in squares.reason
-    adam = Curve(X, bowl(), settings={"trial": {"optimizer": "Adam", "loss": loss}}).suggest()
-    assert adam.value == pytest.approx(PLAIN)
 
 
 def test_a_cycle_goes_from_where_the_loss_begins_to_fall_to_where_it_flattens() -> None:
@@ -410,7 +399,7 @@ def test_a_constant_rate_is_below_the_peak_of_1cycle() -> None:
     # Momentum stays what it was in the test, whatever it was; passes over the data count as for 1cycle.
     facts = {"optimizer": "SGD", "momentum": 0.0}
     assert Curve(X, bowl(), settings={"trial": facts}).suggest(use="constant").value == pytest.approx(
-        0.6 * MIDDLE
+        0.6 * EDGE
     )
     passes = 700 / 70
     small = Curve(X, bowl(), settings={"trial": {"steps_per_epoch": 70}}).suggest(use="constant")
@@ -451,15 +440,13 @@ def trained(**facts: Any) -> Suggestion:
 
 SEEN = anchors(Curve(X, bowl()))
 PLAIN = 0.4 * (SEEN.minimum or 0.0)
-MIDDLE = 0.25 * math.sqrt((SEEN.minimum or 0.0) * (SEEN.divergence or 0.0))
+EDGE = 0.14 * (SEEN.divergence or 0.0)
 
 
-def test_with_sgd_the_middle_of_least_loss_and_divergence_is_read() -> None:
+def test_with_sgd_a_share_of_the_rate_of_divergence_is_read() -> None:
     suggestion = trained(optimizer="SGD")
-    assert suggestion.value == pytest.approx(MIDDLE)
-    assert suggestion.reason.endswith(
-        "has diverged at 2.89; 1cycle does best at about 0.25 of the middle of both"
-    )
+    assert suggestion.value == pytest.approx(EDGE)
+    assert suggestion.reason.endswith("has diverged at 2.89; 1cycle does best at about 0.14 of that with SGD")
     flat = Curve(X, bowl(rise=11), settings={"trial": {"optimizer": "SGD"}})
     assert anchors(flat).divergence is None
     assert flat.suggest().value == pytest.approx(0.4 * (anchors(flat).minimum or 0.0))
@@ -485,7 +472,7 @@ def test_momentum_that_1cycle_switches_on_asks_for_a_lower_rate(
     optimizer: str, momentum: Any, factor: float
 ) -> None:
     suggestion = trained(optimizer=optimizer, momentum=momentum)
-    assert suggestion.value == pytest.approx((MIDDLE if optimizer == "SGD" else PLAIN) * factor)
+    assert suggestion.value == pytest.approx((EDGE if optimizer == "SGD" else PLAIN) * factor)
     assert ("for a momentum that was" in suggestion.reason) == (factor < 1)
     if momentum == 0 and factor < 1:
         assert suggestion.reason.endswith(", times 0.53 for a momentum that was 0 and becomes 0.85")

@@ -110,9 +110,7 @@ class Recorded:
 
         begin = 10 ** (round(4 * math.log10(self.seen.begin)) / 4)  # on the grid
         try:
-            return _pilots.settle(
-                ends, begin, how, total, self.before, noise=self.seen.noise, squares=self.seen.squares
-            ).value
+            return _pilots.settle(ends, begin, how, total, self.before, noise=self.seen.noise).value
         except oc.Inconclusive:
             return self.task.usual_lr
 

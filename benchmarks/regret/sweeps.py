@@ -11,7 +11,7 @@ import onecycle as oc
 from benchmarks.regret import files, records
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.jobs import Row
-from benchmarks.regret.tasks import LOSSES, Task, select
+from benchmarks.regret.tasks import Task, select
 
 SEEDS = 20
 STEPS = 100
@@ -51,7 +51,4 @@ def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, resul
 
 def load(task: Task, results: Path = RESULTS) -> list[oc.Curve]:
     """The curves of a task that have been recorded, by seed."""
-    curves = [oc.Curve.from_json(json.dumps(row["curve"])) for row in records.load("curves", task, results)]
-    for curve in curves:
-        curve.settings["trial"].setdefault("loss", LOSSES[task.loss].__name__)  # the older ones lack it
-    return curves
+    return [oc.Curve.from_json(json.dumps(row["curve"])) for row in records.load("curves", task, results)]

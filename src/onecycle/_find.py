@@ -13,7 +13,7 @@ from onecycle._errors import Inconclusive
 from onecycle._pilots import SHORTEST, Pilot, Run, Settled, plan, settle
 from onecycle._policies import _real, _whole, one_cycle
 from onecycle._range_test import range_test
-from onecycle._suggest import Suggestion, anchors, edge, of_squares
+from onecycle._suggest import Suggestion, anchors, edge
 from onecycle._train import train
 from onecycle._trial import Trial, preserved, reseed
 
@@ -118,9 +118,7 @@ def search(
     pilots: list[Pilot] = []
     with preserved(trial) as state:
         run = _runner(trial, state, objective, seed, progress, pilots, on_pilot)
-        settled = settle(
-            run, seen.begin, how, total_steps, first, noise=seen.noise, squares=of_squares(curve)
-        )
+        settled = settle(run, seen.begin, how, total_steps, first, noise=seen.noise)
     cost = len(curve) + sum(pilot.steps for pilot in pilots)
     return Finding(suggestion(seen, settled), curve, tuple(pilots), cost)
 
@@ -135,7 +133,6 @@ class Seen:
         begin: the rate that pilots begin at.
         rises: the rate from which its loss rises, if that is all it shows.
         noise: what a pilot must gain to count, where the loss of the range test never fell.
-        squares: whether the loss is known to be squared errors.
     """
 
     read: Suggestion | None
@@ -143,7 +140,6 @@ class Seen:
     begin: float = math.nan
     rises: float = math.inf
     noise: float = 0.0
-    squares: bool = False
 
 
 def look(curve: Curve) -> Seen:
@@ -159,10 +155,10 @@ def look(curve: Curve) -> Seen:
         if rises is None:
             raise
         why = refusal.reason.partition(":")[0]
-        return Seen(None, why, rises * BELOW_EDGE, rises, squares=of_squares(curve))
+        return Seen(None, why, rises * BELOW_EDGE, rises)
     found = anchors(curve)
     noise = found.noise if found.minimum is None else 0.0
-    return Seen(read, begin=read.value, noise=noise, squares=of_squares(curve))
+    return Seen(read, begin=read.value, noise=noise)
 
 
 def suggestion(seen: Seen, settled: Settled) -> Suggestion:

@@ -24,7 +24,7 @@ PLATEAU = 0.95  # decades that tie, and so do not tell
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-pilots.md.
 POWER = 0.75  # of the length, by which the best rate falls where longer runs end no lower
 FARTHEST = 10**0.75  # that the rate is moved for the length
-ONE_LENGTH = 10**-0.5  # likewise where pilots of one length cannot tell, and the loss is not squares
+ONE_LENGTH = 10**-0.25  # likewise where pilots of one length cannot tell
 TRUST = 0.6  # weight of the pilots against the range test, less where they are short:
 ENOUGH = 1 / 12  # of the training
 REFUTED = 10**0.5  # from so far off on, the range test has no more to say
@@ -93,7 +93,6 @@ def settle(
     start: float,
     *,
     noise: float = 0.0,
-    squares: bool = False,
 ) -> Settled:
     """Climb to the best rate of short pilots, then of longer ones, and tell the best of the whole length.
 
@@ -108,7 +107,6 @@ def settle(
         total_steps: length of the whole training.
         start: the loss before any update.
         noise: gain over that up to which they tell nothing, as on a plateau that lasts longer.
-        squares: whether the loss is squares, of which longer runs bear as high a rate.
 
     Raises:
         Inconclusive: no pilot ended below `start`.
@@ -154,9 +152,9 @@ def settle(
             if power >= 1
             else "longer runs gain little, and want a lower rate"
         )
-    elif not squares:
+    else:
         value *= ONE_LENGTH
-        said += ": half a decade below that for the length"
+        said += ": a quarter of a decade below that for the length"
     read = min(max(rate, value / REFUTED), value * REFUTED)
     return Settled(read ** (1 - trust) * value**trust, tried, diverged, said)
 

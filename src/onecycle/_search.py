@@ -322,9 +322,7 @@ class Search:
                 self._refuse_if_failed(min(results, key=lambda r: r.error is not None))
                 return [result.loss for result in results]
 
-            settled = settle(
-                run, seen.begin, how, facts.total_steps, self._start, noise=seen.noise, squares=seen.squares
-            )
+            settled = settle(run, seen.begin, how, facts.total_steps, self._start, noise=seen.noise)
             found = suggestion(seen, settled)
             self._decide("max_lr", found.value, found.reason, names, low=found.low, high=found.high)
             start = Setting(settled.tried, size, facts.weight_decay)

@@ -341,9 +341,7 @@ def _least(curve: Curve) -> float:
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-default-rule.md: sweeps of 100 steps,
 # each task's best rate for 1cycle against what the curve shows.
 _SHARE = 0.4  # of the rate with the least loss
-_SHARE_OF_MIDDLE = 0.25  # with SGD: of the geometric mean of that rate and the one of divergence,
-_SHARE_OF_SQUARES = 0.4  # or so much where the loss is squares,
-_SHARE_OF_EDGE = 0.2  # or so much of the rate from which a loss that never falls rises
+_SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
 # The interval reaches this many times down and up; it held the best rate of nine sweeps in ten.
 _REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 15.0, "constant": 10.0}
 _CONSTANT = 0.6  # of that, for a rate that holds throughout, with the momentum of the test
@@ -351,8 +349,6 @@ _BASE = 4  # Smith (arXiv 1506.01186, section 3.3): a base a third or a fourth o
 _PEAK_MOMENTUM = 0.85  # of 1cycle, where its rate is highest
 # Their steps grow with momentum; those of the Adam family do not.
 _HEAVY_BALL = ("SGD", "RMSprop")
-# As PyTorch and Keras call them.
-_SQUARES = ("MSELoss", "mse_loss", "MeanSquaredError", "mean_squared_error", "mse")
 
 
 @dataclass(frozen=True)
@@ -365,6 +361,7 @@ class _Reading:
     share: float
     what: str
     end: float | None  # from which on it diverges
+    passes: Mapping[str, float]  # the factor for these, by its words
     reach: float = 1.0  # times which the interval is wider
 
 
@@ -374,7 +371,7 @@ def _share_of_minimum(curve: Curve, rule: str) -> Suggestion:
     factors = {
         f"1cycle does best at about {seen.share:g} of {seen.what}": seen.share,
         **for_momentum(curve),
-        **for_passes(curve),
+        **seen.passes,
     }
     value = seen.rate * math.prod(factors.values())
     low, high = _interval(seen, value, "one_cycle")
@@ -385,30 +382,25 @@ def _share_of_minimum(curve: Curve, rule: str) -> Suggestion:
 def _look(curve: Curve) -> _Reading:
     # SGD's best rate lies near the edge, that of optimizers which divide by the gradient's size need not.
     sgd = _facts(curve).get("optimizer") == "SGD"
-    flat = _below_edge(curve) if sgd else None
+    flat = _on_plateau(curve) if sgd else None
     if flat is not None:
         return flat
     found, _, minimum = read(curve)
-    end = found.divergence
-    if sgd and end is not None:
-        share = _SHARE_OF_SQUARES if of_squares(curve) else _SHARE_OF_MIDDLE
-        return _Reading(found, _seen(found), math.sqrt(minimum * end), share, "the middle of both", end)
-    return _Reading(found, _seen(found), minimum, _SHARE, "the rate with the least loss", end)
+    rate, share, what = minimum, _SHARE, "the rate with the least loss"
+    if sgd and found.divergence is not None:
+        rate, share, what = found.divergence, _SHARE_OF_EDGE, "that with SGD"
+    return _Reading(found, _seen(found), rate, share, what, found.divergence, for_passes(curve))
 
 
-def of_squares(curve: Curve) -> bool:
-    """Whether the loss is known to be squared errors."""
-    return _facts(curve).get("loss") in _SQUARES
-
-
-def _below_edge(curve: Curve) -> _Reading | None:
-    """For a loss that never falls in the test, as on a plateau, if it is flat well below where it rises."""
+def _on_plateau(curve: Curve) -> _Reading | None:
+    """For a loss that never falls in the test, if it is flat from well below the rate at which it rises."""
     found = _anchors(_check(curve))
     rises = edge(curve) if found.minimum is None else None
     if rises is None or rises * _SHARE_OF_EDGE < 10 * _least(curve):
         return None
     words = f"the loss never clearly falls from {found.start:.3g}, and rises from {rises:.3g} on"
-    return _Reading(found, words, rises, _SHARE_OF_EDGE, "that rate with SGD", rises, reach=2.0)
+    # Of data that taught nothing, it does not matter how often they were seen.
+    return _Reading(found, words, rises, _SHARE_OF_EDGE, "that with SGD", rises, passes={}, reach=2.0)
 
 
 def for_momentum(curve: Curve) -> dict[str, float]:
@@ -445,7 +437,7 @@ def _constant(curve: Curve, rule: str) -> Suggestion:
     factors = {
         f"1cycle does best at about {seen.share:g} of {seen.what}": seen.share,
         f"{_CONSTANT:g} for a rate that does not fall": _CONSTANT,
-        **for_passes(curve),
+        **seen.passes,
     }
     value = seen.rate * math.prod(factors.values())
     low, high = _interval(seen, value, "constant")
@@ -462,12 +454,12 @@ def _cyclical(curve: Curve, rule: str) -> Suggestion:
     Source: L. N. Smith, arXiv 1506.01186, section 3.3.
     """
     seen = _look(curve)
-    found, passes = seen.found, for_passes(curve)
-    peak = seen.rate * seen.share * math.prod(passes.values())
+    found = seen.found
+    peak = seen.rate * seen.share * math.prod(seen.passes.values())
     if found.floor is not None and found.floor <= peak:
         value, top = found.floor, "where it flattens"
     else:
-        share = ", times ".join([f"{seen.share:g} of {seen.what}", *passes])
+        share = ", times ".join([f"{seen.share:g} of {seen.what}", *seen.passes])
         value, top = peak, f"{share}, before it flattens"
     if found.onset is not None and found.onset < value:
         base, foot = found.onset, "where it begins to fall"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -66,24 +64,6 @@ def preserved(trial: Trial) -> AbstractContextManager[Any]:
     A Ctrl-C leaves the block as usual; any other that comes before the trial is whole again waits.
     """
     return _Preserved(trial)
-
-
-_FRAMEWORKS = ("torch", "keras")
-_LOSSES = re.compile("loss|cross_entropy|kl_div|^mse$|mean_squared_error|nll", re.IGNORECASE)
-
-
-def name_of_loss(loss: Any) -> str | None:
-    """The name of a loss's class or function, for `describe`; of your own that calls one other, of that."""
-    while isinstance(loss, functools.partial):
-        loss = loss.func
-    if loss is None or isinstance(loss, str):
-        return loss
-    name: str = getattr(loss, "__name__", type(loss).__name__)
-    if str(getattr(loss, "__module__", "")).partition(".")[0] in _FRAMEWORKS:
-        return name
-    names: tuple[str, ...] = getattr(getattr(loss, "__code__", None), "co_names", ())
-    called = [each for each in names if _LOSSES.search(each)]
-    return called[0] if len(called) == 1 else name
 
 
 class Afterwards:

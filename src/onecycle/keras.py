@@ -15,7 +15,7 @@ from onecycle._policies import Policy
 from onecycle._schedules import ClosedForm
 from onecycle._schedules import Schedule as AnySchedule
 from onecycle._suggest import Suggestion
-from onecycle._trial import Afterwards, name_of_loss
+from onecycle._trial import Afterwards
 
 try:
     import keras
@@ -191,7 +191,7 @@ class Trial:
         self.size = 0
 
     def describe(self) -> dict[str, Any]:
-        """What a curve's settings keep of it: optimizer, rate, momentum, weight decay and loss."""
+        """What a curve's settings keep of it: optimizer, rate, momentum and weight decay."""
         facts: dict[str, Any] = {
             "optimizer": type(self._optimizer).__name__,
             "lr": float(self._model.optimizer.learning_rate),
@@ -199,8 +199,6 @@ class Trial:
         for hyper in ("momentum", "weight_decay"):
             if attribute := _attribute(self._optimizer, hyper):
                 facts[hyper] = float(getattr(self._optimizer, attribute))
-        if not isinstance(self._model.loss, (list, tuple, dict)):
-            facts["loss"] = name_of_loss(self._model.loss)
         return facts
 
     def set(self, **hyper: float) -> None:

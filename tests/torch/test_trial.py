@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -270,35 +269,6 @@ def test_accumulating_goes_on_across_epochs() -> None:
     assert make_trial(accumulate=9).steps_per_epoch == 1
     train(trial, 3)
     assert trial._stream._taken == 4
-
-
-def own(output: Tensor, target: Tensor) -> Tensor:
-    return nn.functional.mse_loss(output.squeeze(1), target)
-
-
-def mixed(output: Tensor, target: Tensor) -> Tensor:
-    return nn.functional.mse_loss(output, target) + nn.functional.cross_entropy(output, target)
-
-
-@pytest.mark.parametrize(
-    ("loss_fn", "name"),
-    [
-        (nn.MSELoss(), "MSELoss"),
-        (nn.functional.cross_entropy, "cross_entropy"),
-        (partial(nn.functional.mse_loss, reduction="mean"), "mse_loss"),
-        (lambda output, target: nn.MSELoss()(output, target), "MSELoss"),
-        (own, "mse_loss"),
-        (mixed, "mixed"),
-        (lambda output, target: (output - target).square().mean(), "<lambda>"),
-    ],
-)
-def test_a_curve_says_by_what_loss_it_is(loss_fn: Any, name: str) -> None:
-    assert make_trial(loss_fn=loss_fn).describe()["loss"] == name
-
-
-def test_of_a_loss_within_the_model_or_a_step_nothing_is_known() -> None:
-    assert make_trial(loss_fn=None).describe()["loss"] is None
-    assert make_trial(step=lambda batch: batch[0].sum()).describe()["loss"] is None
 
 
 @pytest.mark.parametrize("amp", [None, torch.amp.GradScaler("cpu", init_scale=4.0)])

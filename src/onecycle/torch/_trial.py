@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from onecycle._errors import check_functions
 from onecycle._policies import HYPERS
 from onecycle._range_test import SINGLE
-from onecycle._trial import Afterwards, name_of_loss
+from onecycle._trial import Afterwards
 from onecycle.torch import _checkpoint
 from onecycle.torch._batch import batch_size_of, batches_in, on_device, samples_in
 from onecycle.torch._hypers import Hypers
@@ -205,13 +205,12 @@ class Trial:
         return float(torch.stack([norm.double().cpu() for norm in norms]).norm()) if norms else 0.0
 
     def describe(self) -> dict[str, Any]:
-        """What a curve's settings keep of it: optimizers, first group's values, steps in an epoch, loss."""
+        """What a curve's settings keep of it: optimizers, the first group's values, steps in an epoch."""
         first = {name: self._hypers.read(name)[:1] for name in HYPERS}
         return {
             "optimizer": "+".join(type(each).__name__ for each in self._optimizers),
             **{name: values[0] for name, values in first.items() if values},
             "steps_per_epoch": self.steps_per_epoch,
-            "loss": None if self._own_step else name_of_loss(self._loss_fn),
         }
 
     def set(self, **hyper: float) -> None:
