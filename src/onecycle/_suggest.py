@@ -344,7 +344,7 @@ _SHARE = 0.4  # of the rate with the least loss
 _SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
 # The interval reaches this many times down and up; it held the best rate of nine sweeps in ten.
 _REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 15.0, "constant": 10.0}
-_CONSTANT = 0.6  # of that, for a rate that holds throughout, with the momentum of the test
+_CONSTANT = 0.5  # of that, for a rate that holds throughout, with the momentum of the test
 _BASE = 4  # Smith (arXiv 1506.01186, section 3.3): a base a third or a fourth of the maximum
 _PEAK_MOMENTUM = 0.85  # of 1cycle, where its rate is highest
 # Their steps grow with momentum; those of the Adam family do not.
