@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -88,6 +90,21 @@ def test_the_trial_may_be_put_back_within() -> None:
             trial.step()
             trial.restore(state)
     assert trial.count == 3
+
+
+def test_nothing_of_it_lives_on() -> None:
+    """No cycle holds trial or state, whose workers would last until Python happens to collect it."""
+    gc.collect()
+    gc.disable()
+    try:
+        trial = Counter()
+        with preserved(trial):
+            trial.step()
+        gone = weakref.ref(trial)
+        del trial
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit, GeneratorExit])

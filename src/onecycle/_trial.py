@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol, SupportsFloat, runtime_checkable
 
@@ -91,16 +92,14 @@ class Afterwards:
 
 class _Preserved(Afterwards):
     def __init__(self, trial: Trial) -> None:
-        super().__init__(self._restore)
         self._trial = trial
 
     def __enter__(self) -> Any:
-        self._state = getattr(self._trial, "set_aside", self._trial.save)()
+        state = getattr(self._trial, "set_aside", self._trial.save)()
+        # Nothing here refers to itself: weights and worker processes would live until cycles are collected.
+        super().__init__(partial(self._trial.restore, state))
         super().__enter__()
-        return self._state
-
-    def _restore(self) -> None:
-        self._trial.restore(self._state)
+        return state
 
 
 # An interrupt that comes to these, or to what they call, waits.

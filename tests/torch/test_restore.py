@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
+import multiprocessing
 import random
 import shutil
 import tempfile
+import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -42,8 +45,9 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+from onecycle import find_lr, range_test
 from onecycle._trial import preserved
-from onecycle.torch import Trial, _room
+from onecycle.torch import Trial, _room, noise_scale
 from onecycle.torch._state import Kept, find
 
 Build = Callable[[], Trial]
@@ -487,6 +491,34 @@ def test_workers_of_the_users_that_persist_are_not_touched() -> None:
         sweep(trial, 3)
     assert mine._iterator is iterator
     assert len(list(iterator)) == 4
+
+
+MEASURED: dict[str, Callable[[Trial], Any]] = {
+    "range_test": lambda trial: range_test(trial, steps=12, progress=False),
+    "find_lr": lambda trial: find_lr(trial, total_steps=500, progress=False),
+    "noise_scale": noise_scale,
+    "step, then range_test": lambda trial: (trial.step(), range_test(trial, steps=12, progress=False)),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_workers_end_with_the_trial(name: str) -> None:
+    """By counting references alone: workers forked later would find a trial that awaits collection.
+
+    Should one of them collect it, PyTorch's iterators in it would send their own workers away from there.
+    """
+    before = set(multiprocessing.active_children())
+    gc.collect()
+    gc.disable()
+    try:
+        trial = make_trial(train_loader=loader(num_workers=1, persistent_workers=True))
+        MEASURED[name](trial)
+        stream = weakref.ref(trial._stream)
+        del trial
+        assert stream() is None
+        assert set(multiprocessing.active_children()) <= before
+    finally:
+        gc.enable()
 
 
 def test_the_users_own_pass_over_the_loader_goes_on() -> None:
