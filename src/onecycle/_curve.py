@@ -328,6 +328,8 @@ def _floats(name: str, data: npt.ArrayLike, n: int | None = None) -> Floats:
 
 
 def _ints(name: str, data: npt.ArrayLike, n: int) -> Ints:
+    if isinstance(data, np.ndarray) and data.dtype == np.int64:
+        return _sealed(name, data.copy(), n)
     numbers = _floats(name, data, n)
     if not (np.isfinite(numbers) & (numbers == np.floor(numbers))).all():
         raise ValueError(f"{name} must hold whole numbers, not {brief(data)}")

@@ -7,7 +7,7 @@ import platform
 import statistics
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal, SupportsFloat
@@ -86,12 +86,13 @@ def range_test(
                 trial.restore(state)
             reseed(trial, seed + repeat)
             sweeps.append(_run(trial, hyper, values, every, show, done=repeat * total))
+    lengths = [len(s.loss) for s in sweeps]
     val_loss = [s.val_loss.get(step, math.nan) for s in sweeps for step in range(len(s.loss))]
     return Curve(
-        value=np.concatenate([s.value for s in sweeps]),
-        loss=np.concatenate([s.loss for s in sweeps]),
-        step=np.concatenate([np.arange(len(s.loss)) for s in sweeps]),
-        seed=np.repeat(np.arange(seed, seed + repeats), [len(s.loss) for s in sweeps]),
+        value=[value for length in lengths for value in values[:length]],
+        loss=[loss for s in sweeps for loss in s.loss],
+        step=np.concatenate([np.arange(length) for length in lengths]),
+        seed=np.repeat(np.arange(seed, seed + repeats), lengths),
         val_loss=None if all(map(math.isnan, val_loss)) else val_loss,
         hyper=hyper,
         sweep=sweep,
@@ -124,15 +125,14 @@ def versions() -> dict[str, str]:
 
 @dataclass
 class _Sweep:
-    """Columns of one sweep as it grows, and why it ended."""
+    """What one sweep measured, and why it ended."""
 
-    value: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     val_loss: dict[int, float] = field(default_factory=dict)  # by step
     ending: str = "the sweep reached its end"
 
 
-def _run(trial: Trial, hyper: str, values: Iterable[float], every: int, show: Show, *, done: int) -> _Sweep:
+def _run(trial: Trial, hyper: str, values: Sequence[float], every: int, show: Show, *, done: int) -> _Sweep:
     """One sweep over `values`, up to their end or to where it has seen enough."""
     sweep, stop = _Sweep(), Stop()
     waiting: list[SupportsFloat] = []
@@ -141,7 +141,7 @@ def _run(trial: Trial, hyper: str, values: Iterable[float], every: int, show: Sh
         losses = read_losses(trial, waiting)
         waiting.clear()
         sweep.loss += losses
-        show(done + len(sweep.loss), sweep.value[-1], sweep.loss)
+        show(done + len(sweep.loss), values[len(sweep.loss) - 1], sweep.loss)
         if (reason := stop.after(losses)) is not None:
             sweep.ending = reason
         return reason is not None
@@ -155,7 +155,6 @@ def _run(trial: Trial, hyper: str, values: Iterable[float], every: int, show: Sh
                 sweep.val_loss[step] = val
         trial.set(**{hyper: value})
         waiting.append(trial.step())
-        sweep.value.append(value)
         if len(waiting) == BLOCK and read():
             return sweep
     if waiting:
