@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,7 +83,13 @@ def test_the_peak_of_a_process_of_its_own() -> None:
 
 def test_waits_for_the_device_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop that reads each loss waits at each step; a range test once a block."""
-    monkeypatch.setattr(Trial, "step", Trial._plain_step)  # as on a device: a CPU's loss is read at once
+    made = Trial.__init__
+
+    def as_on_a_device(trial: Trial, *args: Any, **kwargs: Any) -> None:
+        made(trial, *args, **kwargs)
+        trial._on_cpu = False  # where a loss is read at once
+
+    monkeypatch.setattr(Trial, "__init__", as_on_a_device)
     rows = {row["contender"]: row for row in trace.measure(40, tmp_path)}
     assert rows["bare, each loss read"]["waits a step"] - rows["bare"]["waits a step"] == 1
     assert rows["onecycle"]["waits a step"] < 0.5

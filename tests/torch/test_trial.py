@@ -32,6 +32,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 import onecycle
 from onecycle._trial import preserved
 from onecycle.torch import Trial
+from onecycle.torch._trial import drop_gradients
 
 X, Y = data().tensors
 cross_entropy = nn.functional.cross_entropy
@@ -700,6 +701,46 @@ def test_what_is_no_plain_step(options: dict[str, Any]) -> None:
 
     model = net()
     assert not Own(model, sgd(model), cross_entropy, loader())._plain
+
+
+class Zeroing(torch.optim.SGD):
+    """Counts the calls of a `zero_grad` of its own."""
+
+    calls = 0
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.calls += 1
+        super().zero_grad(set_to_none)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_zero_grad_of_ones_own_is_called(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = net()
+    first, second, third, *_ = model.parameters()
+    own, patched, usual = Zeroing([first], 0.1), torch.optim.SGD([second], 0.1), torch.optim.SGD([third], 0.1)
+    calls: list[str] = []
+    patched.zero_grad = lambda **_: calls.append("on the object")  # type: ignore[method-assign]
+    trial = Trial(model, [own, patched, usual], cross_entropy, loader())
+    assert trial._plain
+    trial._plain = plain
+    trial.step()
+    assert (own.calls, calls) == (1, ["on the object"])
+    monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", lambda *_, **__: calls.append("on the class"))
+    trial.step()
+    assert (own.calls, calls[1:]) == (2, ["on the class", "on the object", "on the class"])
+
+
+def test_gradients_are_dropped_where_the_method_drops_them() -> None:
+    """Those of the optimizer whose method it is, of its parameters alone, and of groups that came since."""
+    model = net()
+    first, second, *others = model.parameters()
+    inner, outer = torch.optim.SGD([first], 0.1), torch.optim.SGD([second], 0.1)
+    outer.zero_grad = inner.zero_grad  # type: ignore[method-assign]
+    inner.add_param_group({"params": others[:1]})
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    drop_gradients([outer])
+    assert [p.grad is None for p in (first, second, *others[:2])] == [True, False, True, False]
 
 
 # The loss is that before the update ------------------------------------------------------------------

@@ -10,7 +10,7 @@ from onecycle._policies import _rate, _whole
 from onecycle._schedules import Array
 from onecycle._trial import preserved
 from onecycle.torch._batch import batches_in, samples_in
-from onecycle.torch._trial import Trial, _scalar
+from onecycle.torch._trial import Trial, _scalar, drop_gradients
 
 MOST = 256  # batches, where their number is not given
 BLOCK = 8  # batches between two looks at the interval
@@ -103,8 +103,7 @@ def _close(found: NoiseScale) -> bool:
 def _gradient(trial: Trial) -> int:
     """Leave the gradient of the next batch in the parameters; the samples in it."""
     batch = trial._next_batch()
-    for optimizer in trial._optimizers:
-        optimizer.zero_grad(set_to_none=True)
+    drop_gradients(trial._optimizers)
     with trial._autocast():
         loss = _scalar(trial._loss(*trial._forward(batch)), "loss_fn")
     scale = 1.0 if trial._scaler is None else trial._scaler.get_scale()
