@@ -197,9 +197,12 @@ def edge(curve: Curve) -> float | None:
 
     Where it still falls at the highest value, that one: beyond it nothing is known.
     """
-    smoothed = smooth(curve)
+    return _edge(smooth(curve), float(curve.value.max(initial=0)))
+
+
+def _edge(smoothed: Smoothed, highest: float) -> float | None:
     if _anchors(smoothed).falling:
-        return float(curve.value.max())
+        return highest
     value, loss, error, start, _, _, lost = smoothed
     if not value.size:
         return None
@@ -256,7 +259,10 @@ def read(curve: Curve) -> tuple[Anchors, float, float]:
     Raises:
         Inconclusive: the curve is empty, short, no sweep, flat, rising, noisy, or still falling at its end.
     """
-    smoothed = _check(curve)
+    return _turn(curve, _check(curve))
+
+
+def _turn(curve: Curve, smoothed: Smoothed) -> tuple[Anchors, float, float]:
     found, hyper = _anchors(smoothed), _name(curve)
     if found.minimum is None or found.steepest is None:
         raise Inconclusive(_why_no_minimum(curve, found, smoothed.loss, smoothed.error, smoothed.lost, hyper))
@@ -381,21 +387,21 @@ def _share_of_minimum(curve: Curve, rule: str) -> Suggestion:
 
 def _look(curve: Curve) -> _Reading:
     # SGD's best rate lies near the edge, that of optimizers which divide by the gradient's size need not.
-    sgd = _facts(curve).get("optimizer") == "SGD"
-    flat = _on_plateau(curve) if sgd else None
+    smoothed, sgd = _check(curve), _facts(curve).get("optimizer") == "SGD"
+    flat = _on_plateau(curve, smoothed) if sgd else None
     if flat is not None:
         return flat
-    found, _, minimum = read(curve)
+    found, _, minimum = _turn(curve, smoothed)
     rate, share, what = minimum, _SHARE, "the rate with the least loss"
     if sgd and found.divergence is not None:
         rate, share, what = found.divergence, _SHARE_OF_EDGE, "that with SGD"
     return _Reading(found, _seen(found), rate, share, what, found.divergence, for_passes(curve))
 
 
-def _on_plateau(curve: Curve) -> _Reading | None:
+def _on_plateau(curve: Curve, smoothed: Smoothed) -> _Reading | None:
     """For a loss that never falls in the test, if it is flat from well below the rate at which it rises."""
-    found = _anchors(_check(curve))
-    rises = edge(curve) if found.minimum is None else None
+    found = _anchors(smoothed)
+    rises = _edge(smoothed, float(curve.value.max())) if found.minimum is None else None
     if rises is None or rises * _SHARE_OF_EDGE < 10 * _least(curve):
         return None
     words = f"the loss never clearly falls from {found.start:.3g}, and rises from {rises:.3g} on"
