@@ -103,12 +103,12 @@ def test_the_move_is_bounded() -> None:
     assert math.log10(settled.value) == pytest.approx(-1 + 0.75 - 0.5 * (1 - TRUST))
 
 
-def test_one_length_cannot_tell_and_stays_a_quarter_of_a_decade_below() -> None:
+def test_one_length_cannot_tell_and_stays_below() -> None:
     settled = settle(Runs(bowl(-1.0)), 0.1, ONE, 1000, START)
     assert settled.value == pytest.approx(0.1 * ONE_LENGTH**TRUST)
     assert settled.reason == (
         "of 3 1cycle pilots those of 100 updates, 10% of the length, ended lowest at 0.1, with loss 0.5 from "
-        "2: a quarter of a decade below that for the length"
+        "2: three eighths of a decade below that for the length"
     )
 
 
@@ -177,7 +177,7 @@ def test_pilots_that_gain_no_more_than_noise_leave_the_rate_where_it_was() -> No
         (60, 1000, None),
         (119, 1000, None),
         (120, 1000, Plan((40,), (3,))),
-        (200, 1000, Plan((25, 40), (3, 3))),
+        (200, 1000, Plan((50,), (4,))),  # 25 and 40 are no two lengths
         (1000, 10_000, Plan((50, 150), (5, 5))),
         (100_000, 1000, Plan((41, 125), (5, 8))),
     ],
@@ -201,8 +201,8 @@ def test_a_plan_never_costs_more_than_there_is_and_is_never_too_short_to_tell() 
 
 
 def test_what_is_spare_is_for_more_rates_not_for_longer_pilots() -> None:
-    assert plan(300, 600) == Plan((25, 45), (5, 3))
-    assert plan(300, 600, spare=200) == Plan((25, 45), (5, 8))
+    assert plan(400, 600) == Plan((25, 60), (5, 4))
+    assert plan(400, 600, spare=200) == Plan((25, 60), (5, 7))
     assert plan(100, 600, spare=1000) is None
 
 

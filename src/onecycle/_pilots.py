@@ -13,6 +13,7 @@ from onecycle._schedules import Array
 
 SHORTEST = 40  # updates under which a pilot tells nothing
 FIRST = 25  # likewise of a first one, which shows where to look
+APART = 2  # lengths nearer than this factor cannot tell how the best rate moves with the length
 STEP = 10**0.5  # pilots half a decade apart cannot tell more
 RUNGS = (5, 8)  # rates that are tried at most, of the first length and of the second
 USUAL = 4  # of the second, which mostly do
@@ -24,7 +25,7 @@ PLATEAU = 0.95  # decades that tie, and so do not tell
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-pilots.md.
 POWER = 0.75  # of the length, by which the best rate falls where longer runs end no lower
 FARTHEST = 10**0.75  # that the rate is moved for the length
-ONE_LENGTH = 10**-0.25  # likewise where pilots of one length cannot tell
+ONE_LENGTH = 10**-0.375  # likewise where pilots of one length cannot tell
 TRUST = 0.6  # weight of the pilots against the range test, less where they are short:
 ENOUGH = 1 / 12  # of the training
 REFUTED = 10**0.5  # from so far off on, the range test has no more to say
@@ -77,7 +78,7 @@ def plan(updates: int, total_steps: int, least: int = 3, spare: int = 0, few: bo
     usual, longest, share = FEW if few else (USUAL, LONGEST, SHARE)
     second = max(min(int(share * updates / usual), int(longest * total_steps)), SHORTEST)
     first = max(second // 3, FIRST)
-    if updates >= 3 * (first + second):
+    if updates >= 3 * (first + second) and second >= APART * first:
         firsts = min(RUNGS[0], (updates - 3 * second) // first)
         seconds = min(RUNGS[1], (updates + spare - firsts * first) // second)
         return Plan((first, second), (firsts, seconds))
@@ -154,7 +155,7 @@ def settle(
         )
     else:
         value *= ONE_LENGTH
-        said += ": a quarter of a decade below that for the length"
+        said += ": three eighths of a decade below that for the length"
     read = min(max(rate, value / REFUTED), value * REFUTED)
     return Settled(read ** (1 - trust) * value**trust, tried, diverged, said)
 
