@@ -4,11 +4,12 @@ import math
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 
 import onecycle as oc
 from fakes import Quadratic, same
-from onecycle._find import SWEEP, Seen, search, suggestion
+from onecycle._find import SWEEP, Seen, look, search, suggestion
 from onecycle._pilots import RUNGS, SHORTEST, Settled, plan
 
 
@@ -148,6 +149,16 @@ def test_without_a_reading_the_interval_ends_where_the_loss_rose() -> None:
     assert found.reason == (
         "the loss of the range test never clearly falls, and rises from 0.5 on; pilots said so"
     )
+
+
+def test_of_a_loss_that_still_falls_at_the_end_it_is_not_said_that_it_rises() -> None:
+    value = np.geomspace(1e-6, 1.0, 100)
+    seen = look(oc.Curve(value, 2 - value**0.5))
+    assert (seen.read, seen.rises) == (None, math.inf)
+    assert seen.begin == pytest.approx(10**-0.75)
+    found = suggestion(seen, Settled(0.2, 0.3, math.inf, "pilots said so"))
+    assert (found.low, found.high) == pytest.approx((0.04, 1.0))
+    assert found.reason == "in the range test the loss still falls at the highest rate, 1; pilots said so"
 
 
 @pytest.mark.parametrize(

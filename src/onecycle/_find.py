@@ -131,7 +131,7 @@ class Seen:
         read: what it suggests, None if nothing.
         refusal: why it does not.
         begin: the rate that pilots begin at.
-        rises: the rate from which its loss rises, if that is all it shows.
+        rises: the rate from which its loss rises, if that is all it shows; inf where it falls to the end.
         noise: what a pilot must gain to count, where the loss of the range test never fell.
     """
 
@@ -155,7 +155,7 @@ def look(curve: Curve) -> Seen:
         if rises is None:
             raise
         why = refusal.reason.partition(":")[0]
-        return Seen(None, why, rises * BELOW_EDGE, rises)
+        return Seen(None, why, rises * BELOW_EDGE, math.inf if anchors(curve).falling else rises)
     found = anchors(curve)
     noise = found.noise if found.minimum is None else 0.0
     return Seen(read, begin=read.value, noise=noise)
@@ -165,7 +165,8 @@ def suggestion(seen: Seen, settled: Settled) -> Suggestion:
     """What the pilots settled on, with an interval and what the range test had to say."""
     value, read, rises = settled.value, seen.read, seen.rises
     if read is None:
-        said = f"the loss of the range test never clearly falls, and rises from {rises:.2g} on"
+        rising = f"the loss of the range test never clearly falls, and rises from {rises:.2g} on"
+        said = f"in the range test {seen.refusal}" if rises == math.inf else rising
         low, high = value / REACH, min(value * REACH, max(rises, value))
     else:
         said = f"the range test suggests {read.value:.2g}" if settled.told else read.reason
