@@ -20,6 +20,7 @@ RUNGS = (1 / 9, 1 / 3, 1.0)  # shares of the training, each a whole 1cycle: a pa
 AT_ONCE = 4  # trials asked for together, whatever the engine, so that each engine finds the same
 LARGE = 12.0  # whole trainings from which more is trained again
 FINALISTS = (1, 3)  # that are trained again, with few and with many, as the best of many was lucky too
+FELT = 2  # trainings, in which a decay that makes 1/e of a weight sooner may cost much
 BELOW_IT = 10**-0.125  # times a rate that won half a decade up: the edge may be near, and differs by seed
 ALONE = 0.1  # share by which a loss must be lower than that of one run alone
 AS_CYCLED = "cycled"
@@ -72,8 +73,7 @@ def _search(optuna: Any, search: Search, found: Found) -> Found:
         pruner=optuna.pruners.HyperbandPruner(1, len(RUNGS), reduction_factor=3),
     )
     finished: dict[Setting, list[Result]] = {first: search.do([whole])}
-    for factor in (1 / STEP, STEP):
-        setting = replace(first, max_lr=first.max_lr * factor)
+    for setting in _likely(search, first, whole.steps):
         (job,) = search.jobs("search", [setting], length)
         if not search.fitting([job], finalists * cost):
             break
@@ -111,6 +111,16 @@ def _search(optuna: Any, search: Search, found: Found) -> Found:
                     left.append((trial, setting))
             alive = left
     return _best(search, found, finished, length, finalists)
+
+
+def _likely(search: Search, first: Setting, steps: int) -> list[Setting]:
+    """What short runs misjudge most often: the rate, and before it a decay that a short training feels."""
+    rates = [replace(first, max_lr=first.max_lr * factor) for factor in (1 / STEP, STEP)]
+    decay = first.weight_decay
+    if not decay or not search.facts.tunes_weight_decay:
+        return rates
+    felt = search.forgets_in(first.max_lr, decay) < FELT * steps
+    return [replace(first, weight_decay=decay / 10), *rates] if felt else rates
 
 
 def _best(

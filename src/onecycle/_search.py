@@ -440,10 +440,13 @@ class Search:
         if not decay or not facts.steps_per_epoch:
             return ""
         per_epoch = facts.steps_per_epoch * facts.batch_size / (setting.batch_size or facts.batch_size)
-        mean = self._lifted(setting).max_lr * 0.55  # of 1cycle's rates, as a share of the peak
-        if self.facts.optimizer in HEAVY_BALL:
-            mean /= 1 - 0.9
-        return f"; time scale 1/(lr wd) about {1 / (mean * decay) / per_epoch:.2g} epochs"
+        updates = self.forgets_in(self._lifted(setting).max_lr, decay)
+        return f"; time scale 1/(lr wd) about {updates / per_epoch:.2g} epochs"
+
+    def forgets_in(self, max_lr: float, decay: float) -> float:
+        """Updates after which the decay has made 1/e of a weight, at the mean of 1cycle's rates."""
+        mean = 0.55 * max_lr / (1 - 0.9 if self.facts.optimizer in HEAVY_BALL else 1)
+        return 1 / (mean * decay)
 
     def _momentum(self, setting: Setting) -> Setting:
         """Constant momenta against the cycled one, each with the rate that makes as large steps."""
