@@ -328,7 +328,9 @@ def test_with_sgd_a_loss_that_never_falls_is_read_at_a_share_of_where_it_rises()
     assert curve.suggest(use="constant").value == pytest.approx(0.5 * found.value)
     cycle = curve.suggest(use="cyclical")
     assert (cycle.value, cycle.base_lr) == pytest.approx((found.value, found.value / 4))
-    # Momentum and passes count as ever.
+    # Passes do not count, momentum does.
+    often = Curve(X, waiting(), settings={"trial": {**facts, "steps_per_epoch": 70}}).suggest()
+    assert often == found
     off = Curve(X, waiting(), settings={"trial": {**facts, "momentum": 0.0}}).suggest()
     assert off.value == pytest.approx(found.value * (1 - 0.85**2) ** 0.5)
 

@@ -197,12 +197,11 @@ def edge(curve: Curve) -> float | None:
 
     Where it still falls at the highest value, that one: beyond it nothing is known.
     """
-    return _edge(smooth(curve), float(curve.value.max(initial=0)))
+    smoothed = smooth(curve)
+    return float(curve.value.max()) if _anchors(smoothed).falling else _rises(smoothed)
 
 
-def _edge(smoothed: Smoothed, highest: float) -> float | None:
-    if _anchors(smoothed).falling:
-        return highest
+def _rises(smoothed: Smoothed) -> float | None:
     value, loss, error, start, _, _, lost = smoothed
     if not value.size:
         return None
@@ -247,8 +246,9 @@ def suggest(curve: Curve, rule: str | None = None, use: Use = "one_cycle") -> Su
 def default_rule(curve: Curve) -> str:
     """The rule that reads a curve unless told otherwise.
 
-    A rate is a share of the one with the least loss. Momentum and the like are bounded: a share of them
-    means nothing, so the least loss itself is taken, as Smith reads them (arXiv 1803.09820, section 4.3).
+    A rate is a share of the one with the least loss, or of divergence. Momentum and the like are bounded: a
+    share of them means nothing, so the least loss itself is taken, as Smith reads them (arXiv 1803.09820,
+    section 4.3).
     """
     return "onecycle" if curve.hyper == "lr" else "argmin"
 
@@ -259,11 +259,12 @@ def read(curve: Curve) -> tuple[Anchors, float, float]:
     Raises:
         Inconclusive: the curve is empty, short, no sweep, flat, rising, noisy, or still falling at its end.
     """
-    return _turn(curve, _check(curve))
+    smoothed = _check(curve)
+    return _turn(curve, smoothed, _anchors(smoothed))
 
 
-def _turn(curve: Curve, smoothed: Smoothed) -> tuple[Anchors, float, float]:
-    found, hyper = _anchors(smoothed), _name(curve)
+def _turn(curve: Curve, smoothed: Smoothed, found: Anchors) -> tuple[Anchors, float, float]:
+    hyper = _name(curve)
     if found.minimum is None or found.steepest is None:
         raise Inconclusive(_why_no_minimum(curve, found, smoothed.loss, smoothed.error, smoothed.lost, hyper))
     if found.falling:
@@ -371,7 +372,7 @@ class _Reading:
     reach: float = 1.0  # times which the interval is wider
 
 
-def _share_of_minimum(curve: Curve, rule: str) -> Suggestion:
+def _one_cycle(curve: Curve, rule: str) -> Suggestion:
     # A share of what was seen, less where the test was run otherwise than 1cycle trains.
     seen = _look(curve)
     factors = {
@@ -388,22 +389,19 @@ def _share_of_minimum(curve: Curve, rule: str) -> Suggestion:
 def _look(curve: Curve) -> _Reading:
     # SGD's best rate lies near the edge, that of optimizers which divide by the gradient's size need not.
     smoothed, sgd = _check(curve), _facts(curve).get("optimizer") == "SGD"
-    flat = _on_plateau(curve, smoothed) if sgd else None
-    if flat is not None:
-        return flat
-    found, _, minimum = _turn(curve, smoothed)
+    found = _anchors(smoothed)
+    if sgd and found.minimum is None:
+        rises = _rises(smoothed)
+        if rises is not None and rises * _SHARE_OF_EDGE >= 10 * _least(curve):
+            return _on_plateau(found, rises)
+    _, _, minimum = _turn(curve, smoothed, found)
     rate, share, what = minimum, _SHARE, "the rate with the least loss"
     if sgd and found.divergence is not None:
         rate, share, what = found.divergence, _SHARE_OF_EDGE, "that with SGD"
     return _Reading(found, _seen(found), rate, share, what, found.divergence, for_passes(curve))
 
 
-def _on_plateau(curve: Curve, smoothed: Smoothed) -> _Reading | None:
-    """For a loss that never falls in the test, if it is flat from well below the rate at which it rises."""
-    found = _anchors(smoothed)
-    rises = _edge(smoothed, float(curve.value.max())) if found.minimum is None else None
-    if rises is None or rises * _SHARE_OF_EDGE < 10 * _least(curve):
-        return None
+def _on_plateau(found: Anchors, rises: float) -> _Reading:
     words = f"the loss never clearly falls from {found.start:.3g}, and rises from {rises:.3g} on"
     # Of data that taught nothing, it does not matter how often they were seen.
     return _Reading(found, words, rises, _SHARE_OF_EDGE, "that with SGD", rises, passes={}, reach=2.0)
@@ -544,7 +542,7 @@ def _from_tool(curve: Curve, rule: str) -> Suggestion:
 
 
 RULES: Mapping[str, Callable[[Curve, str], Suggestion]] = {
-    "onecycle": _share_of_minimum,
+    "onecycle": _one_cycle,
     **dict.fromkeys(_READINGS, _from_one_anchor),
     **dict.fromkeys(_rules.RULES, _from_tool),
 }
