@@ -335,6 +335,36 @@ def test_with_sgd_a_loss_that_never_falls_is_read_at_a_share_of_where_it_rises()
     assert off.value == pytest.approx(found.value * (1 - 0.85**2) ** 0.5)
 
 
+def test_with_sgd_ten_stands_for_divergence_where_the_loss_falls_up_to_there() -> None:
+    facts = {"optimizer": "SGD", "momentum": 0.9}
+    curve = Curve(X, 1 / (1 + X), settings={"trial": facts})
+    found = curve.suggest()
+    assert found.value == pytest.approx(1.4)
+    assert (found.low, found.high) == pytest.approx((0.14, 10.0))
+    assert re.fullmatch(
+        r"the loss falls from 1 to 0\.\d+ and still does at 10, but hardly any net trains beyond 10; "
+        r"1cycle does best at about 0\.14 of that with SGD",
+        found.reason,
+    )
+    assert curve.suggest(use="constant").value == pytest.approx(0.5 * found.value)
+    # What is beyond ten adds nothing, and passes over the data count.
+    x = np.geomspace(1e-6, 1000, 701)
+    far = Curve(x, 1 / (1 + x), settings={"trial": {**facts, "steps_per_epoch": 700 / 8}}).suggest()
+    assert far.value == pytest.approx(0.7)
+    assert far.high == pytest.approx(7.0)
+    assert far.reason.endswith(
+        "still does at 1e+03, but hardly any net trains beyond 10; 1cycle does best at about 0.14 of that "
+        "with SGD, times 0.5 for going over the data 8 times"
+    )
+    # Short of ten the way out is a higher end, and other optimizers do not tell.
+    for end, optimizer in ((1, "SGD"), (10, "AdamW"), (1000, "Adam")):
+        x = np.geomspace(1e-6, end, 701)
+        with pytest.raises(
+            Inconclusive, match=f"^the loss still falls at the highest rate, {end:.3g}:".replace("+", r"\+")
+        ):
+            Curve(x, 1 / (0.01 + x), settings={"trial": {"optimizer": optimizer}}).suggest()
+
+
 @pytest.mark.parametrize("facts", [{}, {"optimizer": "Adam"}, {"optimizer": "SGD+Adam"}])
 def test_a_loss_that_never_falls_tells_nothing_of_another_optimizer(facts: Any) -> None:
     with pytest.raises(Inconclusive, match=r"^the loss only rises, from 2\.3 to "):

@@ -349,6 +349,9 @@ def _least(curve: Curve) -> float:
 # each task's best rate for 1cycle against what the curve shows.
 _SHARE = 0.4  # of the rate with the least loss
 _SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
+# With SGD: counts as it where the loss falls up to there. Nobody trains with more, and a net whose units have
+# died there does not diverge.
+_HIGHEST = 10.0
 # The interval reaches this many times down and up; it held the best rate of nine sweeps in ten.
 _REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 15.0, "constant": 10.0}
 _CONSTANT = 0.5  # of that, for a rate that holds throughout, with the momentum of the test
@@ -394,6 +397,8 @@ def _look(curve: Curve) -> _Reading:
         rises = _rises(smoothed)
         if rises is not None and rises * _SHARE_OF_EDGE >= 10 * _least(curve):
             return _on_plateau(found, rises)
+    if sgd and found.falling and curve.value.max() >= _HIGHEST * (1 - 1e-9):
+        return _on_slope(curve, found)
     _, _, minimum = _turn(curve, smoothed, found)
     rate, share, what = minimum, _SHARE, "the rate with the least loss"
     if sgd and found.divergence is not None:
@@ -405,6 +410,16 @@ def _on_plateau(found: Anchors, rises: float) -> _Reading:
     words = f"the loss never clearly falls from {found.start:.3g}, and rises from {rises:.3g} on"
     # Of data that taught nothing, it does not matter how often they were seen.
     return _Reading(found, words, rises, _SHARE_OF_EDGE, "that with SGD", rises, passes={}, reach=2.0)
+
+
+def _on_slope(curve: Curve, found: Anchors) -> _Reading:
+    end = float(curve.value.max())
+    words = (
+        f"the loss falls from {found.start:.3g} to {found.best:.3g} and still does at {end:.3g}, "
+        f"but hardly any net trains beyond {_HIGHEST:g}"
+    )
+    passes = for_passes(curve)
+    return _Reading(found, words, _HIGHEST, _SHARE_OF_EDGE, "that with SGD", end, passes, reach=2.0)
 
 
 def for_momentum(curve: Curve) -> dict[str, float]:
