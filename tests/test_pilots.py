@@ -129,11 +129,27 @@ def test_the_vertex_of_a_parabola_in_the_logarithm_of_the_loss_is_read() -> None
     assert math.log10(settled.value) == pytest.approx(-1 + TRUST * (0.1 + DOWN))
 
 
-def test_where_all_tie_over_a_decade_the_middle_is_taken() -> None:
-    settled = settle(Runs(lambda x, _: 0.5 if x < 0.2 else math.inf), 0.1, ONE, 1000, START)
-    assert settled.high == pytest.approx(10**0.5)
-    assert math.log10(settled.value) == pytest.approx(-0.75)
-    assert settled.reason.endswith("but about as low from 0.032 to 1: the middle of that")
+@pytest.mark.parametrize(
+    ("rate", "below", "value", "ties"),
+    [
+        (-1.0, 0.5, -1.0, "0.032 to 1"),  # as the range test has it
+        (-2.0, 0.5, -2.0, "0.01 to 1"),
+        (-2.0, 0.9, -1.5, "0.032 to 1"),  # but no rate that was seen to be worse
+    ],
+)
+def test_pilots_that_tie_over_a_decade_do_not_tell(
+    rate: float, below: float, value: float, ties: str
+) -> None:
+    def loss(x: float, _: int) -> float:
+        return math.inf if x > 0.2 else 0.5 if x > -1.7 else below
+
+    settled = settle(Runs(loss), 10**rate, ONE, 1000, START)
+    assert math.log10(settled.value) == pytest.approx(value)
+    assert settled.reason.endswith(f"but about as low from {ties}, so they do not tell")
+    # Of two lengths the second begins there, too.
+    runs = Runs(loss)
+    settle(runs, 10**rate, TWO, 1000, START)
+    assert next(x for x, steps in runs.asked if steps == TWO.steps[1]) == pytest.approx(value)
 
 
 def test_firsts_that_do_not_train_do_not_count() -> None:

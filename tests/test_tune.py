@@ -440,6 +440,44 @@ def test_a_decay_that_a_short_training_feels_is_lowered_before_the_rate_is_moved
     ]
 
 
+def test_a_decay_that_forgets_within_the_training_is_lowered_where_no_layer_normalises() -> None:
+    # 1/e of a weight is left after 1 / (0.55 * 0.1 / (1 - 0.9) * decay) updates.
+    all_of_it, setting = 1 / 0.55 / 1000, Setting(0.1, 8, 1e-2)
+
+    def bearable(setting: Setting = setting, val: float = 1.0, **facts: Any) -> tuple[float | None, str]:
+        search = judge()
+        search.facts = replace(search.facts, **{"normalised": False, **facts})
+        search._pilot = Result(val, train_loss=1.0, val_loss=val)
+        found, words = search._bearable(setting)
+        assert replace(found, weight_decay=setting.weight_decay) == setting
+        return found.weight_decay, words
+
+    decay, words = bearable()
+    assert decay == pytest.approx(all_of_it)
+    assert words == (
+        "what makes 1/e of a weight in the whole training, where the task's own, 0.01, does in 18% of it "
+        "(no layer normalises, and no pilot overfits)"
+    )
+    # Of half the batch there are twice the updates.
+    assert bearable(replace(setting, batch_size=4))[0] == pytest.approx(all_of_it / 2)
+    # AdamW has its decay apart from the gradient, and its steps do not grow with momentum.
+    assert bearable(optimizer="AdamW") == (1e-2, "the task's own")
+    assert bearable(replace(setting, weight_decay=1.0), optimizer="AdamW")[0] == pytest.approx(10 * all_of_it)
+    for own in (
+        bearable(replace(setting, weight_decay=1e-3)),
+        bearable(val=1.2),
+        bearable(normalised=True),
+        bearable(optimizer="Adam"),
+        bearable(optimizer="RMSprop"),
+    ):
+        assert own[1] == "the task's own"
+    search = judge()
+    search.facts = replace(search.facts, normalised=False)
+    for pilot in (None, Result(1.0, train_loss=1.0), Result(-1.0, train_loss=-1.0, val_loss=-1.0)):
+        search._pilot = pilot
+        assert search._bearable(setting) == (setting, "the task's own")
+
+
 def test_the_task_s_own_decay_stays_unless_others_end_clearly_lower() -> None:
     decays = [1e-4, 1e-3, 1e-2, 0.0]
     for losses, value in (

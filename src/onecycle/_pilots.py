@@ -115,7 +115,7 @@ def settle(
     center, firsts = rate, {}
     if len(how.steps) > 1:
         firsts = climb(run, center, how.steps[0], how.most[0], start)
-        center = _best(firsts, start) if _trained(firsts, start) else rate
+        center = _best(firsts, start, rate) if _trained(firsts, start) else rate
     steps = how.steps[-1]
     ends = climb(run, center, steps, how.most[-1], start)
     number = len(firsts) + len(ends)
@@ -139,8 +139,8 @@ def settle(
     )
     flat = _plateau(ends, start)
     if flat:
-        value = math.sqrt(flat[0] * flat[-1])
-        said += f", but about as low from {flat[0]:.2g} to {flat[-1]:.2g}: the middle of that"
+        value = _best(ends, start, rate)
+        said += f", but about as low from {flat[0]:.2g} to {flat[-1]:.2g}, so they do not tell"
         return Settled(value, tried, diverged, said)
     value, trust = _vertex(ends), TRUST * min(1, steps / total_steps / ENOUGH)
     if _trained(firsts, start):
@@ -215,9 +215,12 @@ def _trained(seen: dict[float, float], start: float) -> bool:
     return min(seen.values(), default=math.inf) < start
 
 
-def _best(seen: dict[float, float], start: float) -> float:
+def _best(seen: dict[float, float], start: float, rate: float) -> float:
+    """Where pilots end lowest; `rate`, but none that was seen to be worse, where they tie over a decade."""
     flat = _plateau(seen, start)
-    return math.sqrt(flat[0] * flat[-1]) if flat else _vertex(seen)
+    if not flat:
+        return _vertex(seen)
+    return min(max(rate, flat[0] if min(seen) < flat[0] else 0.0), flat[-1])
 
 
 def _gain(shorter: float, longer: float) -> float:

@@ -30,6 +30,7 @@ TIE = 0.02  # losses nearer than this share of the better one are as good
 MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 CHEAP = 0.1  # share of the budget that range tests at several decays may take
 WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
+OVERFITS = 1.1  # times the training loss is a validation loss of a net that fits more than it learns
 PEAK = 0.85  # momentum where the rate is highest
 DECOUPLED = ("AdamW", "NAdamW", "Lion", "Muon")  # decay apart from the gradient
 
@@ -47,6 +48,7 @@ class Facts:
         has_momentum: whether the optimizer has a momentum, or betas.
         optimizer: name of its class.
         steps_per_epoch: updates in a pass over the data, None where unknown.
+        normalised: whether a layer normalises, or that is unknown.
     """
 
     total_steps: int
@@ -57,6 +59,7 @@ class Facts:
     has_momentum: bool
     optimizer: str
     steps_per_epoch: int | None
+    normalised: bool = True
 
     @property
     def samples(self) -> int:
@@ -145,6 +148,7 @@ class Search:
     decisions: list[Decision] = field(default_factory=list)
     tie: float = TIE
     _start: float = math.inf  # the loss that the range test began at
+    _pilot: Result | None = None  # of those for the rate the one that ended lowest
     _lift: float = 1.0  # from the rate that pilots do best with to that for the whole training
     _counted: set[str] = field(default_factory=set)  # keys of the jobs paid for
     _seeds: tuple[str, ...] = ()  # names of the runs that the tie is from
@@ -320,6 +324,7 @@ class Search:
                 results = self.do(jobs)
                 names.extend(self.ledger.names[job.key] for job in jobs)
                 self._refuse_if_failed(min(results, key=lambda r: r.error is not None))
+                self._pilot = min([*filter(None, [self._pilot]), *results], key=lambda r: r.loss)
                 return [result.loss for result in results]
 
             settled = settle(run, seen.begin, how, facts.total_steps, self._start, noise=seen.noise)
@@ -377,13 +382,15 @@ class Search:
 
     def _weight_decay(self, setting: Setting) -> Setting:
         """The task's own decay, or the largest of those that end lower."""
-        facts, own = self.facts, setting.weight_decay
-        if not facts.tunes_weight_decay or own is None:
-            self._decide("weight_decay", own, "the task fixes it")
+        facts = self.facts
+        if not facts.tunes_weight_decay or setting.weight_decay is None:
+            self._decide("weight_decay", setting.weight_decay, "the task fixes it")
             return setting
+        setting, which = self._bearable(setting)
+        own = setting.weight_decay
         room = self.room(self.share) - 1
         if room < 2:
-            self._decide("weight_decay", own, "the task's own: the budget does not allow for more")
+            self._decide("weight_decay", own, f"{which}: the budget does not allow for more")
             return setting
         base = own or self.usual_decay
         ladder = [own, base * 10, base / 10, 0.0] if own else [0.0, base, base * 10, base / 10]
@@ -404,7 +411,7 @@ class Search:
                 zip(tried, results, strict=True), key=lambda pair: pair[0].weight_decay or 0.0
             )
         )
-        which = "the task's own, as none" if value == own else "the largest that"
+        which = f"{which}, as none" if value == own else "the largest that"
         self._decide(
             "weight_decay",
             value,
@@ -414,6 +421,26 @@ class Search:
             (*curves, *names),
         )
         return replace(setting, weight_decay=value)
+
+    def _bearable(self, setting: Setting) -> tuple[Setting, str]:
+        """The task's own decay, but no more than makes 1/e of a weight in the whole training; in words.
+
+        More of it shrinks the function of a net that does not normalise its layers, and only pays where such
+        a net overfits.
+        """
+        assert setting.weight_decay is not None
+        own, pilot, whole = setting.weight_decay, self._pilot, self.steps(setting, 1.0)
+        shrinks = not self.facts.normalised and self.facts.optimizer in ("SGD", *DECOUPLED)
+        if not own or not shrinks or pilot is None or pilot.val_loss is None or pilot.train_loss is None:
+            return setting, "the task's own"
+        share = self.forgets_in(self._lifted(setting).max_lr, own) / whole
+        if share >= 1 or not 0 < pilot.val_loss <= OVERFITS * pilot.train_loss:
+            return setting, "the task's own"
+        words = (
+            f"what makes 1/e of a weight in the whole training, where the task's own, {own:.2g}, does in "
+            f"{share:.0%} of it (no layer normalises, and no pilot overfits)"
+        )
+        return replace(setting, weight_decay=own * share), words
 
     def _that_keep_the_rate(
         self, setting: Setting, decays: list[float]

@@ -164,6 +164,7 @@ def _check(task: Task, total_steps: int | None, epochs: float | None, seed: int)
         has_momentum="momentum" in known,
         optimizer=known.get("optimizer", ""),
         steps_per_epoch=known.get("steps_per_epoch"),
+        normalised=known.get("normalised", True),
     )
 
 

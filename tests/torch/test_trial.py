@@ -241,6 +241,18 @@ def test_sizes(train_loader: Any, before: int, after: int, per_epoch: int | None
     assert trial.size == after
 
 
+def test_it_tells_whether_a_layer_normalises() -> None:
+    class RMSNormOfMine(nn.Identity):
+        pass
+
+    for model, told in (
+        (linear(), False),
+        (nn.Sequential(linear(), nn.GroupNorm(1, CLASSES)), True),
+        (nn.Sequential(linear(), RMSNormOfMine()), True),
+    ):
+        assert make_trial(model, torch.optim.SGD(model.parameters())).describe()["normalised"] is told
+
+
 def test_samples_of_a_batch() -> None:
     from onecycle.torch._batch import samples_in
 

@@ -208,12 +208,17 @@ class Trial:
         return float(torch.stack([norm.double().cpu() for norm in norms]).norm()) if norms else 0.0
 
     def describe(self) -> dict[str, Any]:
-        """What a curve's settings keep of it: optimizers, the first group's values, steps in an epoch."""
+        """What a curve's settings keep of it.
+
+        Optimizers, the first group's values, steps in an epoch, and whether a layer of the model normalises,
+        as by its class's name.
+        """
         first = {name: self._hypers.read(name)[:1] for name in HYPERS}
         return {
             "optimizer": "+".join(type(each).__name__ for each in self._optimizers),
             **{name: values[0] for name, values in first.items() if values},
             "steps_per_epoch": self.steps_per_epoch,
+            "normalised": any("norm" in type(each).__name__.lower() for each in self._model.modules()),
         }
 
     def set(self, **hyper: float) -> None:
