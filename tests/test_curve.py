@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onecycle._anchors import anchors
 from onecycle._curve import Curve
 from onecycle._files import read_text, write_document, write_file
 from onecycle._logs import find_column, fold
 from onecycle._smooth import CELLS, despike, smooth
-from onecycle._suggest import anchors
 
 SMITH = Path(__file__).parents[2] / "shared" / "data" / "smith"
 NAN, INF = math.nan, math.inf

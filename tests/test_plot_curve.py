@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onecycle._anchors import anchors
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._policies import one_cycle
-from onecycle._suggest import Suggestion, anchors
+from onecycle._suggestion import Suggestion
 
 pytest.importorskip("matplotlib")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.regret import find, oracle, others, peers, pilots, sweeps
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.tasks import SPLITS, TASKS, Task, select
-from onecycle._suggest import USES
+from onecycle._suggestion import USES
 
 RATES = 18  # that the oracle tries for a task, as a rule
 SEEDS = {"sweeps": sweeps.SEEDS, "find": sweeps.SEEDS, "pilots": pilots.SEEDS, "peers": 5, "others": 3}

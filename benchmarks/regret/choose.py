@@ -19,7 +19,8 @@ from benchmarks.regret.files import RESULTS
 from benchmarks.regret.measure import Floats, Oracle
 from benchmarks.regret.rules import load
 from benchmarks.regret.tasks import select
-from onecycle._suggest import for_momentum, for_passes, read
+from onecycle._anchors import read
+from onecycle._default_rule import for_momentum, for_passes
 
 WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 POWERS = (0.0, 1 / 3, 1 / 2)

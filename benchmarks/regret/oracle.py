@@ -23,7 +23,7 @@ from benchmarks.regret import files, jobs
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.jobs import Job, Row
 from benchmarks.regret.tasks import Task, select
-from onecycle._suggest import Use
+from onecycle._suggestion import Use
 from onecycle._train import History
 
 COARSE = range(-20, 5, 2)  # quarters of a decade: 1e-5 to 10

@@ -25,7 +25,8 @@ from benchmarks.regret.rules import (
     spread,
 )
 from benchmarks.regret.tasks import Split, select
-from onecycle._suggest import RULES, Use
+from onecycle._suggest import RULES
+from onecycle._suggestion import Use
 
 Readings = Mapping[str, Mapping[str, Sequence[Reading]]]  # by rule, by task
 CLOSE = 0.15  # decades, a standard deviation that a user does not mind

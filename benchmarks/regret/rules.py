@@ -13,7 +13,7 @@ from benchmarks.regret import find, oracle, peers, records, sweeps
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.measure import Oracle
 from benchmarks.regret.tasks import Task
-from onecycle._suggest import Use
+from onecycle._suggestion import Use
 
 Rule = Callable[[oc.Curve], oc.Suggestion]
 DEFAULT = "default"

@@ -23,7 +23,7 @@ from torch.nn import functional
 import onecycle as oc
 from benchmarks.regret import data, nets
 from benchmarks.regret.data import Batches, Data
-from onecycle._suggest import Use
+from onecycle._suggestion import Use
 from onecycle.torch import Trial
 
 Split = Literal["dev", "test"]

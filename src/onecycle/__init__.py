@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onecycle._schedules import cosine as cosine
     from onecycle._schedules import exponential as exponential
     from onecycle._schedules import linear as linear
-    from onecycle._suggest import Suggestion as Suggestion
+    from onecycle._suggestion import Suggestion as Suggestion
     from onecycle._train import train as train
     from onecycle._trial import Trial as Trial
     from onecycle._tune import tune as tune
@@ -40,7 +40,7 @@ _HOME = {
     "Policy": "_policies",
     "Recipe": "_recipe",
     "Schedule": "_schedules",
-    "Suggestion": "_suggest",
+    "Suggestion": "_suggestion",
     "Trial": "_trial",
     "constant": "_schedules",
     "cosine": "_schedules",

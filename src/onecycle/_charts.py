@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from onecycle._anchors import anchors
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._policies import Policy
 from onecycle._schedules import Array
-from onecycle._suggest import Suggestion, anchors
+from onecycle._suggestion import Suggestion
 
 WIDTH, HEIGHT = 720, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 26, 46

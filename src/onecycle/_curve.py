@@ -23,7 +23,7 @@ from onecycle._smooth import smooth
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from onecycle._suggest import Suggestion, Use
+    from onecycle._suggestion import Suggestion, Use
 
 Ints = npt.NDArray[np.int64]
 StrPath = str | os.PathLike[str]

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from onecycle._anchors import anchors, edge
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._pilots import SHORTEST, Pilot, Run, Settled, plan, settle
 from onecycle._policies import _real, _whole, one_cycle
 from onecycle._range_test import range_test
-from onecycle._suggest import Suggestion, anchors, edge
+from onecycle._suggestion import Suggestion
 from onecycle._train import train
 from onecycle._trial import Trial, preserved, reseed
 

@@ -10,14 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from onecycle import _beyond as beyond
+from onecycle._anchors import edge
 from onecycle._curve import Curve
+from onecycle._default_rule import HEAVY_BALL
 from onecycle._errors import Inconclusive
 from onecycle._find import SWEEP, look, suggestion
 from onecycle._jobs import CYCLED, Job, Ledger, Momentum, Result
 from onecycle._lengths import fit, outlook
 from onecycle._pilots import SHORTEST, STEP, Plan, better, plan, scale, settle
-from onecycle._suggest import _HEAVY_BALL as HEAVY_BALL
-from onecycle._suggest import edge
 from onecycle.engines import Engine
 from onecycle.tasks import Task
 

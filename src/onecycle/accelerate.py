@@ -12,11 +12,12 @@ from torch.optim import Optimizer
 from onecycle import _find, _range_test
 from onecycle._curve import Curve
 from onecycle._policies import Policy
-from onecycle._suggest import Suggestion
+from onecycle._suggestion import Suggestion
 from onecycle.torch import Trial as TorchTrial
+from onecycle.torch._arguments import check_norm
 from onecycle.torch._processes import Processes
 from onecycle.torch._state import Tree, keep_counters, put_back_counters
-from onecycle.torch._trial import Loss, check_norm
+from onecycle.torch._trial import Loss
 from onecycle.torch._updates import UpdateScheduler
 
 try:

@@ -14,7 +14,7 @@ from onecycle._curve import Curve
 from onecycle._policies import Policy
 from onecycle._schedules import ClosedForm
 from onecycle._schedules import Schedule as AnySchedule
-from onecycle._suggest import Suggestion
+from onecycle._suggestion import Suggestion
 from onecycle._trial import Afterwards
 
 try:

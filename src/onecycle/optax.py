@@ -13,7 +13,7 @@ from onecycle._batches import Batches, Place, Stream, samples
 from onecycle._curve import Curve
 from onecycle._policies import Policy
 from onecycle._schedules import Schedule
-from onecycle._suggest import Suggestion
+from onecycle._suggestion import Suggestion
 
 try:
     import jax

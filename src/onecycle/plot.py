@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onecycle._anchors import anchors
 from onecycle._curve import Curve, StrPath
 from onecycle._errors import Inconclusive
 from onecycle._files import write_file
 from onecycle._policies import Policy
 from onecycle._schedules import Cycle
 from onecycle._smooth import LARGEST, finite_or_lost
-from onecycle._suggest import Suggestion, anchors
+from onecycle._suggestion import Suggestion
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,7 @@ import onecycle
 from onecycle import _find, _range_test
 from onecycle._curve import Curve
 from onecycle._policies import Policy
-from onecycle._suggest import Suggestion
+from onecycle._suggestion import Suggestion
 from onecycle.torch import Scheduler
 from onecycle.torch._state import keep_random, put_back_random
 

@@ -161,7 +161,7 @@ def test_a_rate_is_found_on_the_training_set_alone(tmp_path: Path, monkeypatch: 
         return search(trial, **settings)
 
     monkeypatch.setattr(runs, "search", watched)
-    run = a_run(schedule={"kind": "one_cycle", "max_lr": "found"}, batch_size=20, epochs=12.0)
+    run = a_run(schedule={"kind": "one_cycle", "max_lr": "found"}, batch_size=20, epochs=30.0)
     row = Results("some", tmp_path).do(run, progress=False)
     assert seen == [200, 40]
     assert 1e-4 < row["found"]["max_lr"] < 10

@@ -32,7 +32,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Sequenti
 import onecycle
 from onecycle._trial import preserved
 from onecycle.torch import Trial
-from onecycle.torch._trial import drop_gradients
+from onecycle.torch._optimizers import drop_gradients
 
 X, Y = data().tensors
 cross_entropy = nn.functional.cross_entropy
@@ -443,12 +443,12 @@ def test_bf16(amp: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore:torch.cuda.amp.GradScaler is enabled, but CUDA is not:UserWarning")
 def test_precision_by_device() -> None:
-    from onecycle.torch._trial import _precision
+    from onecycle.torch._arguments import precision
 
-    dtype, scaler = _precision(True, torch.device("cuda"))
+    dtype, scaler = precision(True, torch.device("cuda"))
     assert dtype == torch.float16
     assert isinstance(scaler, torch.amp.GradScaler)
-    assert _precision(False, torch.device("cuda")) == (None, None)
+    assert precision(False, torch.device("cuda")) == (None, None)
 
 
 def overflowing(infinite: list[bool], **options: Any) -> tuple[nn.Linear, torch.amp.GradScaler, Trial]:

@@ -17,7 +17,7 @@ from onecycle.cli._words import in_json, in_words
 
 if TYPE_CHECKING:
     from onecycle._policies import Policy
-    from onecycle._suggest import Suggestion, Use
+    from onecycle._suggestion import Suggestion, Use
 
 
 @click.command(

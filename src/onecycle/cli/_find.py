@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from onecycle._curve import Curve
     from onecycle._pilots import Pilot
     from onecycle._recipe import Recipe
-    from onecycle._suggest import Suggestion
+    from onecycle._suggestion import Suggestion
     from onecycle.tasks import Task
 
 

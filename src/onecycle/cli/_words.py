@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from onecycle._curve import Curve
     from onecycle._pilots import Pilot
     from onecycle._recipe import Recipe
-    from onecycle._suggest import Suggestion
+    from onecycle._suggestion import Suggestion
     from onecycle._train import History
 
 RECIPE = ("max_lr", "interval", "batch_size", "weight_decay", "momentum", "total_steps")

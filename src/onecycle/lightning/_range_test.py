@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from onecycle import _find, _range_test
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
-from onecycle._suggest import Suggestion
+from onecycle._suggestion import Suggestion
 from onecycle.lightning._policy import OneCycle, length
 from onecycle.lightning._trial import trial_of
 from onecycle.torch._hypers import Hypers

@@ -13,8 +13,9 @@ from importlib.resources import files
 from typing import Any
 
 from onecycle import __version__
+from onecycle._anchors import anchors
 from onecycle._charts import NONE, Chart, Series, curve_chart, number, policy_charts, reading, smoothed
-from onecycle._suggest import Suggestion, anchors
+from onecycle._suggestion import Suggestion
 from onecycle.report import _trials
 from onecycle.report._read import STAGES, Run, Trial, numeric
 from onecycle.report._use import snippets

@@ -142,3 +142,30 @@ def _unpack(data: Any, tensors: dict[str, Tensor], device: torch.device) -> Tree
         case {"left out": _}:
             return LEFT_OUT
     return data
+
+
+def check_same(state: Tree, ours: Tree) -> None:
+    """Raise ValueError where `state`, read from a file, is not of the kind of `ours`."""
+    if surplus := ours["parameters"].keys() ^ state["parameters"].keys():
+        raise ValueError(f"only one of the two has a parameter {min(surplus)!r}")
+    for name, kept in ours["parameters"].items():
+        here, there = kept["data"].content, state["parameters"][name]["data"].content
+        if (here.shape, here.dtype) != (there.shape, there.dtype):
+            raise ValueError(
+                f"its {name} is {there.dtype} of shape {tuple(there.shape)}, "
+                f"not {here.dtype} of shape {tuple(here.shape)}"
+            )
+    for there, here in zip(_describe(state), _describe(ours), strict=True):
+        if there != here:
+            raise ValueError(f"it has {there}, not {here}")
+
+
+def _describe(state: Tree) -> Iterator[str]:
+    """What the parts of a state must agree on with those of the trial it is restored to."""
+    kinds = (f"{tree['class']} of {len(tree.get('groups', ()))} param groups" for tree in state["optimizers"])
+    yield " and ".join(kinds)
+    yield f"{len(state['modules'])} modules"
+    yield f"{len(state['scalers'])} loss scalers"
+    sources = state["data"]["now"]
+    yield f"a loader of {len(sources['counters'])} parts"
+    yield f"{len(sources['random']['own'])} random generators"

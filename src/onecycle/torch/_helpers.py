@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from onecycle import _find, _range_test
 from onecycle._curve import Curve
-from onecycle._suggest import Suggestion
+from onecycle._suggestion import Suggestion
 from onecycle.torch._trial import Loss, Trial
 
 _FOR_TRIAL = ("step", "device", "amp", "accumulate", "clip_grad_norm", "metrics", "keep_on")

@@ -9,8 +9,10 @@ from onecycle._noise import FEWEST, NoiseScale
 from onecycle._policies import _rate, _whole
 from onecycle._schedules import Array
 from onecycle._trial import preserved
+from onecycle.torch._arguments import scalar
 from onecycle.torch._batch import batches_in, samples_in
-from onecycle.torch._trial import Trial, _scalar, drop_gradients
+from onecycle.torch._optimizers import drop_gradients
+from onecycle.torch._trial import Trial
 
 MOST = 256  # batches, where their number is not given
 BLOCK = 8  # batches between two looks at the interval
@@ -105,7 +107,7 @@ def _gradient(trial: Trial) -> int:
     batch = trial._next_batch()
     drop_gradients(trial._optimizers)
     with trial._autocast():
-        loss = _scalar(trial._loss(*trial._forward(batch)), "loss_fn")
+        loss = scalar(trial._loss(*trial._forward(batch)), "loss_fn")
     scale = 1.0 if trial._scaler is None else trial._scaler.get_scale()
     (loss * scale).backward()  # type: ignore[no-untyped-call]
     if scale != 1:

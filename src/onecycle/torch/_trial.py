@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import inspect
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
@@ -20,8 +18,10 @@ from onecycle._policies import HYPERS
 from onecycle._range_test import SINGLE
 from onecycle._trial import Afterwards
 from onecycle.torch import _checkpoint
+from onecycle.torch._arguments import Amp, check_norm, device_of, differentiable, precision, scalar
 from onecycle.torch._batch import batch_size_of, batches_in, on_device, samples_in
 from onecycle.torch._hypers import Hypers
+from onecycle.torch._optimizers import drop_gradients, needs_closure, swap, zeroes_as_torch
 from onecycle.torch._processes import Processes
 from onecycle.torch._room import PLACES, Copy, Place, clone, copier
 from onecycle.torch._state import (
@@ -42,7 +42,6 @@ from onecycle.torch._stream import Stream, private
 TARGETS = ("labels", "label", "targets", "target", "y")
 _GRAD = "grad_enabled"
 Loss = Callable[..., Tensor]
-Amp = bool | str | torch.dtype | torch.amp.GradScaler | None
 
 
 class Trial:
@@ -148,10 +147,10 @@ class Trial:
         self._loader = train_loader
         self._val_loader = val_loader
         self._own_step = step
-        self._device = _device(device, parameters[0].device if parameters else "cpu")
+        self._device = device_of(device, parameters[0].device if parameters else "cpu")
         # On a CPU steps give numbers: a tensor kept from each lies between what the next ones take and free.
         self._on_cpu = self._device.type == "cpu"
-        self._dtype, self._scaler = _precision(amp, self._device)
+        self._dtype, self._scaler = precision(amp, self._device)
         self._accumulate = accumulate
         self._clip = clip_grad_norm
         self._metrics = dict(metrics or {})
@@ -167,7 +166,7 @@ class Trial:
         self._scalers = find((torch.amp.GradScaler,), self._scaler, step)
         self._stream = Stream(train_loader, val_loader, *used.values(), *map(held_by, self._modules))
         self._hypers = Hypers(optimizers)
-        self._needs_closure = any(map(_needs_closure, optimizers))
+        self._needs_closure = any(map(needs_closure, optimizers))
         if self._needs_closure and (len(optimizers) > 1 or self._scaler is not None):
             raise ValueError(
                 "an optimizer that needs a closure, such as LBFGS, must be alone and without amp"
@@ -266,7 +265,7 @@ class Trial:
         if not self._model.training:
             self._train_mode(True)
         if self._own_step is not None:
-            return self._over_all(_scalar(self._own_step(self._next_batch()), "step").detach())
+            return self._over_all(scalar(self._own_step(self._next_batch()), "step").detach())
         # A scale of 2^16, halved at each skip, fits any loss within 32 of them.
         for _ in range(32):
             batches = [self._next_batch()]
@@ -295,7 +294,7 @@ class Trial:
         else:
             loss = self._loss(*self._forward(batch))
         if type(loss) is not Tensor or loss.ndim or not loss.requires_grad:
-            loss = _differentiable(loss)
+            loss = differentiable(loss)
         loss.backward()
         loss = loss.item() if self._on_cpu else loss.detach()
         for each in self._optimizers:
@@ -327,7 +326,7 @@ class Trial:
                         self._loss(output, target),
                         *(f(output, target) for f in self._metrics.values()),
                     ]
-                total += size * torch.stack([_scalar(v, "loss_fn").double().cpu() for v in values])
+                total += size * torch.stack([scalar(v, "loss_fn").double().cpu() for v in values])
         count, *totals = self._processes.sum(total, self._device).tolist()
         if count == 0:
             raise ValueError("val_loader gave no batch: it is empty, or an iterator that is used up")
@@ -400,7 +399,7 @@ class Trial:
         self._check_whole()
         (state, note), before = _checkpoint.read(path, self._device), self.save()
         try:
-            _check_same(state, before)
+            _checkpoint.check_same(state, before)
             self.restore(state)
         except BaseException as error:
             self.restore(before)
@@ -435,7 +434,7 @@ class Trial:
         if self._setting_aside:
             copied, dropped = copier(self._live(named.values()), self._keep_on), self._dropped()
         state: dict[str, Tree] = {"modules": keep_modules(self._modules, named, copied)}
-        if entire or (entire is None and any(map(_switch, self._optimizers))):
+        if entire or (entire is None and any(map(swap, self._optimizers))):
             state["parameters"] = keep_parameters(named, copied, dropped)
             state["optimizers"] = keep_optimizers(self._all_optimizers, copied)
         return state
@@ -450,7 +449,7 @@ class Trial:
 
     def _dropped(self) -> frozenset[int]:
         """The ids of the gradients that an update drops, and that nothing else writes to."""
-        plain = all(map(_zeroes_as_torch, self._optimizers))
+        plain = all(map(zeroes_as_torch, self._optimizers))
         others = distributed.is_available() and distributed.is_initialized()  # they have buckets of them
         kind = type(self)
         usual = self._own_step is None and (kind.step, kind._step) == (Trial.step, Trial._step)
@@ -492,7 +491,7 @@ class Trial:
             else:
                 with self._autocast():
                     loss = self._loss(*self._forward(batch))
-            loss = _differentiable(loss)
+            loss = differentiable(loss)
             if len(batches) > 1:
                 loss = loss / len(batches)
             (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
@@ -543,122 +542,5 @@ class Trial:
     def _train_mode(self, mode: bool) -> None:
         self._model.train(mode)
         for each in self._optimizers:
-            if (switch := _switch(each, mode)) is not None:
+            if (switch := swap(each, mode)) is not None:
                 switch()
-
-
-_ZERO_GRAD: Any = Optimizer.zero_grad  # torch's own, whatever is put in its place later
-
-
-def _zeroes_as_torch(optimizer: Any) -> bool:
-    return getattr(optimizer.zero_grad, "__func__", None) is _ZERO_GRAD
-
-
-def drop_gradients(optimizers: Iterable[Any]) -> None:
-    """`zero_grad` of each; what torch's own does is done here, as its entry in a profile costs far more."""
-    for each in optimizers:
-        if _zeroes_as_torch(each):
-            for group in each.zero_grad.__self__.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None
-        else:
-            each.zero_grad(set_to_none=True)
-
-
-def _check_same(state: Tree, ours: Tree) -> None:
-    """Raise ValueError where `state`, read from a file, is not of the kind of `ours`."""
-    if surplus := ours["parameters"].keys() ^ state["parameters"].keys():
-        raise ValueError(f"only one of the two has a parameter {min(surplus)!r}")
-    for name, kept in ours["parameters"].items():
-        here, there = kept["data"].content, state["parameters"][name]["data"].content
-        if (here.shape, here.dtype) != (there.shape, there.dtype):
-            raise ValueError(
-                f"its {name} is {there.dtype} of shape {tuple(there.shape)}, "
-                f"not {here.dtype} of shape {tuple(here.shape)}"
-            )
-    for there, here in zip(_describe(state), _describe(ours), strict=True):
-        if there != here:
-            raise ValueError(f"it has {there}, not {here}")
-
-
-def _describe(state: Tree) -> Iterator[str]:
-    """What the parts of a state must agree on with those of the trial it is restored to."""
-    kinds = (f"{tree['class']} of {len(tree.get('groups', ()))} param groups" for tree in state["optimizers"])
-    yield " and ".join(kinds)
-    yield f"{len(state['modules'])} modules"
-    yield f"{len(state['scalers'])} loss scalers"
-    sources = state["data"]["now"]
-    yield f"a loader of {len(sources['counters'])} parts"
-    yield f"{len(sources['random']['own'])} random generators"
-
-
-def _switch(optimizer: Optimizer, mode: bool = False) -> Callable[[], None] | None:
-    """The method by which a schedule-free optimizer swaps its weights in and out, if it is one."""
-    switch = getattr(optimizer, "train" if mode else "eval", None)
-    return switch if callable(switch) else None
-
-
-def _precision(amp: Amp, device: torch.device) -> tuple[torch.dtype | None, torch.amp.GradScaler | None]:
-    if amp is None or amp is False:
-        return None, None
-    if isinstance(amp, torch.amp.GradScaler):
-        return torch.float16, amp
-    if amp is True:
-        amp = "fp16" if device.type == "cuda" else "bf16"
-    names: dict[Any, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = names.get(amp) if isinstance(amp, str) else amp
-    if not isinstance(dtype, torch.dtype) or dtype not in names.values():
-        raise ValueError(
-            f"amp must be 'bf16', 'fp16', their torch dtype, a GradScaler or None, got {amp!r:.60}"
-        )
-    return dtype, torch.amp.GradScaler(device.type) if dtype == torch.float16 else None
-
-
-def _device(device: torch.device | str | None, default: torch.device | str) -> torch.device:
-    try:
-        return torch.device(default if device is None else device)
-    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"device must be a torch device such as 'cpu' or 'cuda', got {device!r}") from error
-
-
-def _needs_closure(optimizer: Optimizer) -> bool:
-    return _takes_closure(getattr(optimizer.step, "__func__", optimizer.step))
-
-
-@lru_cache(maxsize=256)
-def _takes_closure(step: Callable[..., object]) -> bool:
-    closure = inspect.signature(step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty
-
-
-def check_norm(clip_grad_norm: float | None) -> None:
-    """Raise unless gradients can be clipped to that norm, or are not to be."""
-    if clip_grad_norm is None:
-        return
-    if not isinstance(clip_grad_norm, (int, float, np.number)):
-        raise TypeError(f"clip_grad_norm must be a number or None, got {type(clip_grad_norm).__name__}")
-    if not (0 < clip_grad_norm <= SINGLE or clip_grad_norm == math.inf):
-        raise ValueError(f"clip_grad_norm must be > 0 or None, got {clip_grad_norm!r:.60}")
-
-
-def _differentiable(loss: Any) -> Tensor:
-    scalar = _scalar(loss, "loss_fn")
-    if not scalar.requires_grad:
-        raise ValueError(
-            "loss_fn gave a loss without a gradient: compute it from the model's output in torch "
-            "without detach(), item() or no_grad(), or pass step for a loop of your own"
-        )
-    return scalar
-
-
-def _scalar(loss: Any, name: str) -> Tensor:
-    if not isinstance(loss, Tensor):
-        if isinstance(loss, (int, float)):
-            return torch.tensor(float(loss))
-        raise ValueError(f"{name} must give a scalar tensor, got {type(loss).__name__}")
-    if loss.numel() != 1:
-        raise ValueError(
-            f"{name} must give a scalar, got a tensor of shape {tuple(loss.shape)}: "
-            "take its mean, or use reduction='mean'"
-        )
-    return loss if loss.ndim == 0 else loss.reshape(())  # a view is one more step back

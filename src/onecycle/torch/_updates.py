@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from onecycle._policies import Policy
+from onecycle.torch._arguments import scalar
 from onecycle.torch._scheduler import Scheduler
-from onecycle.torch._trial import Trial, _scalar
+from onecycle.torch._trial import Trial
 
 MOST_BATCHES = 64  # without an update, after which a trial gives up; a loss scaler skips 32 at most
 
@@ -84,7 +85,7 @@ class UpdateTrial(Trial):
     def _train(self) -> list[Tensor]:
         """Train on the next batch or batches; their losses."""
         assert self._own_step is not None
-        return [_scalar(self._own_step(self._next_batch()), "step").detach()]
+        return [scalar(self._own_step(self._next_batch()), "step").detach()]
 
     def _updates(self) -> list[int]:
         return [updates(each) for each in self._optimizers]

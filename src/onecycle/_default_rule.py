@@ -1,0 +1,170 @@
+"""The default rule: a share of the rate with the least loss, or, with SGD, of the edge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onecycle._anchors import Anchors, anchors_of, check, lowest, rises_from, told, turn
+from onecycle._curve import Curve
+from onecycle._suggestion import Suggestion, Use
+
+# Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-default-rule.md: sweeps of 100 steps,
+# each task's best rate for 1cycle against what the curve shows.
+_SHARE = 0.4  # of the rate with the least loss
+_SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
+# With SGD: counts as it where the loss falls up to there. Nobody trains with more, and a net whose units have
+# died there does not diverge.
+_HIGHEST = 10.0
+# With SGD: the middle of the best rates of tasks. What is read is known to half a decade, these differ by
+# 0.8, so the answer lies between the two.
+_MOSTLY = 0.1
+_FARTHEST = 1.5  # times that it is moved for that
+# The interval reaches this many times down and up; it held the best rate of nine sweeps in ten.
+_REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 15.0, "constant": 10.0}
+_CONSTANT = 0.5  # of that, for a rate that holds throughout, with the momentum of the test
+_BASE = 4  # Smith (arXiv 1506.01186, section 3.3): a base a third or a fourth of the maximum
+_PEAK_MOMENTUM = 0.85  # of 1cycle, where its rate is highest
+# Their steps grow with momentum; those of the Adam family do not.
+HEAVY_BALL = ("SGD", "RMSprop")
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a curve shows, and the rate of which 1cycle does best at a share."""
+
+    found: Anchors
+    words: str
+    rate: float
+    share: float
+    what: str
+    end: float | None  # from which on it diverges
+    passes: Mapping[str, float]  # the factor for these, by its words
+    reach: float = 1.0  # times which the interval is wider
+
+
+def peak(curve: Curve, rule: str, use: Use = "one_cycle") -> Suggestion:
+    """The maximum for 1cycle, or a constant rate, with the momentum of the test.
+
+    It is a share of what was seen, less where the test was run otherwise than the training.
+    """
+    seen = _look(curve)
+    constant = {f"{_CONSTANT:g} for a rate that does not fall": _CONSTANT}
+    factors = {
+        f"1cycle does best at about {seen.share:g} of {seen.what}": seen.share,
+        **(constant if use == "constant" else for_momentum(curve)),
+        **seen.passes,
+    }
+    value = seen.rate * math.prod(factors.values())
+    low, high = _interval(seen, value, use)
+    if use == "one_cycle":
+        usual = _towards_usual(curve, value)
+        factors |= usual
+        value *= math.prod(usual.values())
+    reason = f"{seen.words}; {', times '.join(factors)}"
+    return Suggestion(value, low, high, rule, reason, use, hyper=curve.hyper)
+
+
+def _look(curve: Curve) -> _Reading:
+    # SGD's best rate lies near the edge, that of optimizers which divide by the gradient's size need not.
+    smoothed, sgd = check(curve), _facts(curve).get("optimizer") == "SGD"
+    found = anchors_of(smoothed)
+    if sgd and found.minimum is None:
+        rises = rises_from(smoothed)
+        if rises is not None and rises * _SHARE_OF_EDGE >= 10 * lowest(curve):
+            return _on_plateau(found, rises)
+    if sgd and found.falling and curve.value.max() >= _HIGHEST * (1 - 1e-9):
+        return _on_slope(curve, found)
+    _, _, minimum = turn(curve, smoothed, found)
+    rate, share, what = minimum, _SHARE, "the rate with the least loss"
+    if sgd and found.divergence is not None:
+        rate, share, what = found.divergence, _SHARE_OF_EDGE, "that with SGD"
+    return _Reading(found, told(found), rate, share, what, found.divergence, for_passes(curve))
+
+
+def _on_plateau(found: Anchors, rises: float) -> _Reading:
+    words = f"the loss never clearly falls from {found.start:.3g}, and rises from {rises:.3g} on"
+    # Of data that taught nothing, it does not matter how often they were seen.
+    return _Reading(found, words, rises, _SHARE_OF_EDGE, "that with SGD", rises, passes={}, reach=2.0)
+
+
+def _on_slope(curve: Curve, found: Anchors) -> _Reading:
+    end = float(curve.value.max())
+    words = (
+        f"the loss falls from {found.start:.3g} to {found.best:.3g} and still does at {end:.3g}, "
+        f"but hardly any net trains beyond {_HIGHEST:g}"
+    )
+    passes = for_passes(curve)
+    return _Reading(found, words, _HIGHEST, _SHARE_OF_EDGE, "that with SGD", end, passes, reach=2.0)
+
+
+def for_momentum(curve: Curve) -> dict[str, float]:
+    """The factor for a test without the momentum that 1cycle has at its peak, by its words; or nothing."""
+    momentum = _fact(curve, "momentum")
+    if momentum is None or _facts(curve).get("optimizer") not in HEAVY_BALL:
+        return {}
+    if not 0 <= momentum < _PEAK_MOMENTUM:
+        return {}
+    # Between noise, which allows 1 - m times the rate, and curvature, which allows 1 + m times.
+    factor = math.sqrt((1 - _PEAK_MOMENTUM**2) / (1 - momentum**2))
+    return {f"{factor:.2g} for a momentum that was {momentum:g} and becomes {_PEAK_MOMENTUM:g}": factor}
+
+
+def for_passes(curve: Curve) -> dict[str, float]:
+    """The factor for a test that went over the data more than once, by its words; or nothing."""
+    # What was seen before is no measure of what is new: small data want smaller rates.
+    per_epoch = _fact(curve, "steps_per_epoch")
+    passes = int(curve.step.max()) / per_epoch if per_epoch else 0.0
+    if passes <= 1:
+        return {}
+    factor = passes ** (-1 / 3)
+    return {f"{factor:.2g} for going over the data {passes:.2g} times": factor}
+
+
+def _towards_usual(curve: Curve, value: float) -> dict[str, float]:
+    if _facts(curve).get("optimizer") != "SGD":
+        return {}
+    factor = min(max(math.sqrt(_MOSTLY / value), 1 / _FARTHEST), _FARTHEST)
+    return {f"{factor:.2g} towards {_MOSTLY:g}, near which most nets train best with SGD": factor}
+
+
+def _interval(seen: _Reading, value: float, use: Use) -> tuple[float, float]:
+    reach = seen.reach * _REACH[use]
+    return value / reach, min(value * reach, max(seen.end or math.inf, value))
+
+
+def cyclical(curve: Curve, rule: str) -> Suggestion:
+    """Base and maximum as Smith reads them: where the loss begins to fall, where the fall flattens.
+
+    Where it flattens only shortly before it diverges, a long training does not bear that rate: the maximum
+    is the peak for 1cycle there, with the momentum of the test.
+
+    Source: L. N. Smith, arXiv 1506.01186, section 3.3.
+    """
+    seen = _look(curve)
+    found = seen.found
+    peak = seen.rate * seen.share * math.prod(seen.passes.values())
+    if found.floor is not None and found.floor <= peak:
+        value, top = found.floor, "where it flattens"
+    else:
+        share = ", times ".join([f"{seen.share:g} of {seen.what}", *seen.passes])
+        value, top = peak, f"{share}, before it flattens"
+    if found.onset is not None and found.onset < value:
+        base, foot = found.onset, "where it begins to fall"
+    else:
+        base, foot = value / _BASE, f"a {_BASE:g}th of that, as it does not begin to fall below"
+    low, high = _interval(seen, value, "cyclical")
+    reason = f"{seen.words}; the maximum is {top}, the base {foot}"
+    return Suggestion(value, low, high, rule, reason, "cyclical", base_lr=base)
+
+
+def _facts(curve: Curve) -> Mapping[str, Any]:
+    facts = curve.settings.get("trial")
+    return facts if isinstance(facts, Mapping) else {}
+
+
+def _fact(curve: Curve, name: str) -> float | None:
+    value = _facts(curve).get(name)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
