@@ -446,7 +446,16 @@ def guided(name: str, runs: int, results: Path, seed: int = 1) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as temporary:
         folder = Path(temporary)
         with atheris.instrument_imports(include=["onecycle", "tomllib", "tomli", "csv", "json"]):
-            for module in ("_curve", "_logs", "_recipe", "_suggestion", "_policies", "_train", "cli", "tasks"):
+            for module in (
+                "_curve",
+                "_logs",
+                "_recipe",
+                "_suggestion",
+                "_policies",
+                "_train",
+                "cli",
+                "tasks",
+            ):
                 importlib.import_module(f"onecycle.{module}")
             for module in ("_page", "_read", "_trials", "_use", "_verdict", "_words"):
                 importlib.import_module(f"onecycle.report.{module}")

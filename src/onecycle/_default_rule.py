@@ -21,7 +21,8 @@ _HIGHEST = 10.0
 # With SGD: the middle of the best rates of tasks. What is read is known to half a decade, these differ by
 # 0.8, so the answer lies between the two.
 _MOSTLY = 0.1
-_FARTHEST = 1.5  # times that it is moved for that
+_WAY = 0.5  # of the way there, in the logarithm
+_FARTHEST = 1.5  # times that it is moved at most
 # The interval reaches this many times down and up; it held the best rate of nine sweeps in ten.
 _REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 15.0, "constant": 10.0}
 _CONSTANT = 0.5  # of that, for a rate that holds throughout, with the momentum of the test
@@ -126,7 +127,7 @@ def for_passes(curve: Curve) -> dict[str, float]:
 def _towards_usual(curve: Curve, value: float) -> dict[str, float]:
     if _facts(curve).get("optimizer") != "SGD":
         return {}
-    factor = min(max(math.sqrt(_MOSTLY / value), 1 / _FARTHEST), _FARTHEST)
+    factor = min(max((_MOSTLY / value) ** _WAY, 1 / _FARTHEST), _FARTHEST)
     return {f"{factor:.2g} towards {_MOSTLY:g}, near which most nets train best with SGD": factor}
 
 

@@ -53,3 +53,14 @@ def test_intervals_are_tried_on_the_task_that_they_were_not_made_of() -> None:
     # A task that is off by more than any other is never held, and widens what the others are given.
     odd = even | {"odd": np.full(101, 5.0)}
     assert calibration.held(odd, 0.6) == pytest.approx(0.75 * 0.7, abs=0.01)
+
+
+def test_the_constants_for_sgd_are_among_the_best_of_what_was_recorded() -> None:
+    shares, moves = choose.report().split("\n\n")
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in shares.splitlines()[2:]}
+    assert rows["0.00", "0.33"][3] in ("0.13", "0.16")  # a share of divergence: 0.14
+    assert float(rows["0.00", "0.33"][1]) == min(float(row[1]) for row in rows.values())
+    table = {tuple(line.split()[:2]): line.split()[2:] for line in moves.splitlines()[2:]}
+    assert len(table) == len(choose.MOVES)
+    unmoved, moved = table["0.00", "1"], table["0.50", "1.5"]
+    assert all(float(a) < float(b) for a, b in zip(moved[:3], unmoved[:3], strict=True))
