@@ -311,7 +311,7 @@ def test_without_a_divergence_the_interval_has_its_full_reach() -> None:
 
 def towards(value: float) -> float:
     """Half of the way to 0.1, but no further than half as much again."""
-    return value * min(max((0.1 / value) ** 0.5, 1 / 1.5), 1.5)
+    return value * min(max(math.sqrt(0.1 / value), 1 / 1.5), 1.5)
 
 
 def waiting(rise: float = 0.5, seed: int = 0) -> Any:

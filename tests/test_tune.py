@@ -596,12 +596,13 @@ def test_a_large_budget_goes_to_optuna_and_ends_no_worse(tmp_path: Path) -> None
         if job.steps * (job.batch_size or 8) >= 0.99 * 500 * 8
     ]
     assert len(whole) >= 3
-    mine = [
-        found.loss
-        for job, found in whole
-        if (job.max_lr, job.batch_size) == (recipe.max_lr, recipe.batch_size)
-    ]
-    assert mine
+    # A rate that won half a decade up is taken a little lower than it was run.
+    run = [(math.log10((job.max_lr or math.nan) / recipe.max_lr), job.batch_size) for job, _ in whole]
+    assert any(
+        rate == pytest.approx(moved) and size == recipe.batch_size
+        for rate, size in run
+        for moved in (0, 0.125)
+    )
     assert oc.tune(of_one_size, total_steps=500, budget=9.0, seed=1) == recipe
 
 

@@ -479,6 +479,11 @@ TASKS: tuple[Task, ...] = (
          _mnist, partial(nets.mlp, 784, *5 * [64], 10), "classes", "momentum", 64, 1000),
     Task("fashion-deep-adam", "test", "Fashion-MNIST 10k, plain MLP of 8 hidden layers of 48",
          _fashion, partial(nets.mlp, 784, *8 * [48], 10), "classes", "adam", 64, 800),
+    # plain SGD, forgotten at first
+    Task("fashion-cnn-sgd", "test", "Fashion-MNIST 10k, narrow plain CNN",
+         _fashion, partial(nets.plain_cnn, (8, 16, 32), 28), "classes", "sgd", 32, 600),
+    Task("digits-tanh-sgd", "test", "digits, MLP 48-48 tanh",
+         data.digits, partial(nets.mlp, 64, 48, 48, 10, activation=nn.Tanh), "classes", "sgd", 16, 800, 9),
 )  # fmt: skip
 
 
