@@ -509,6 +509,12 @@ def test_with_sgd_the_rate_lies_between_what_is_read_and_what_most_nets_want(
     scale = edge / (SEEN.divergence or 0.0)
     curve = Curve(X * scale, bowl(), settings={"trial": {"optimizer": "SGD"}})
     assert curve.suggest().value / (0.14 * edge) == pytest.approx(factor, abs=0.005)
+    # Of another value than the rate nothing is known beforehand.
+    other = Curve(X * scale, bowl(), hyper="weight_decay", settings={"trial": {"optimizer": "SGD"}})
+    assert other.suggest("onecycle").value == pytest.approx(0.14 * edge)
+    falling = Curve(X, 1 / (1 + X), hyper="weight_decay", settings={"trial": {"optimizer": "SGD"}})
+    with pytest.raises(Inconclusive, match="the loss still falls at the highest weight_decay, 10"):
+        falling.suggest("onecycle")
 
 
 @pytest.mark.parametrize(
