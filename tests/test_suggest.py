@@ -541,7 +541,9 @@ def test_momentum_that_1cycle_switches_on_asks_for_a_lower_rate(
     assert suggestion.value == pytest.approx(towards(read) if optimizer == "SGD" else read)
     assert ("for a momentum that was" in suggestion.reason) == (factor < 1)
     if momentum == 0 and factor < 1:
-        assert ", times 0.53 for a momentum that was 0 and becomes 0.85" in suggestion.reason
+        usual = ", times 0.69 towards 0.1, near which most nets train best with SGD"
+        end = ", times 0.53 for a momentum that was 0 and becomes 0.85"
+        assert suggestion.reason.endswith(end + usual * (optimizer == "SGD"))
 
 
 @pytest.mark.parametrize(

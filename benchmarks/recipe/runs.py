@@ -15,7 +15,7 @@ from benchmarks.regret.tasks import Task, select
 
 RESULTS = ROOT / "benchmarks" / "results" / "recipe"
 SEEDS = (0, 1, 2)
-# Of the half that no constant was chosen by, the fourteen of positive loss whose runs are the quickest.
+# Of the half that no constant was chosen by, fourteen of the quickest, whose loss is positive.
 TASKS = (
     "cancer-column-nesterov",
     "cancer-mlp-adam",

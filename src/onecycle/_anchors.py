@@ -132,30 +132,30 @@ def read(curve: Curve) -> tuple[Anchors, float, float]:
         Inconclusive: the curve is empty, short, no sweep, flat, rising, noisy, or still falling at its end.
     """
     smoothed = check(curve)
-    return turn(curve, smoothed, anchors_of(smoothed))
+    found = anchors_of(smoothed)
+    return found, *turn(curve, smoothed, found)
 
 
-def turn(curve: Curve, smoothed: Smoothed, found: Anchors) -> tuple[Anchors, float, float]:
-    """`read` of what was found already."""
-    hyper = name_of(curve)
+def turn(curve: Curve, smoothed: Smoothed, found: Anchors) -> tuple[float, float]:
+    """The steepest fall and the minimum, as `read` has them, of what was found already."""
     if found.minimum is None or found.steepest is None:
-        raise Inconclusive(_why_no_minimum(curve, found, smoothed.loss, smoothed.error, smoothed.lost, hyper))
+        raise Inconclusive(_why_no_minimum(curve, smoothed, found))
     if found.falling:
         end = float(curve.value.max())
         such = f", such as {end * 10:.3g}" if curve.hyper == "lr" else ""
         raise Inconclusive(
-            f"the loss still falls at the highest {hyper}, {end:.3g}: sweep to a higher end{such}"
+            f"the loss still falls at the highest {_name(curve)}, {end:.3g}: sweep to a higher end{such}"
         )
-    return found, found.steepest, found.minimum
+    return found.steepest, found.minimum
 
 
-def name_of(curve: Curve) -> str:
+def _name(curve: Curve) -> str:
     return {"lr": "rate"}.get(curve.hyper, curve.hyper)
 
 
 def check(curve: Curve) -> Smoothed:
     """The smoothed curve, if it is one of a sweep that can be read."""
-    smoothed, hyper = smooth(curve), name_of(curve)
+    smoothed, hyper = smooth(curve), _name(curve)
     points = smoothed.points
     if not np.isfinite(finite_or_lost(curve.loss)).any():
         large = f" up to {LARGEST:g}" if np.isfinite(curve.loss).any() else ""
@@ -187,9 +187,8 @@ def _check_sweep(curve: Curve, hyper: str) -> None:
         raise Inconclusive(f"the {hyper} is {curve.value.max():.3g} at every point: sweep it over a range")
 
 
-def _why_no_minimum(
-    curve: Curve, found: Anchors, loss: Floats, error: Floats, lost: float | None, hyper: str
-) -> str:
+def _why_no_minimum(curve: Curve, smoothed: Smoothed, found: Anchors) -> str:
+    loss, error, lost, hyper = smoothed.loss, smoothed.error, smoothed.lost, _name(curve)
     start, drop = found.start, found.start - found.best
     size = max(abs(start), abs(found.best))
     top = int(loss.argmax())

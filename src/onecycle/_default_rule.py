@@ -78,7 +78,7 @@ def _look(curve: Curve) -> _Reading:
             return _on_plateau(found, rises)
     if sgd and found.falling and curve.hyper == "lr" and curve.value.max() >= _HIGHEST * (1 - 1e-9):
         return _on_slope(curve, found)
-    _, _, minimum = turn(curve, smoothed, found)
+    _, minimum = turn(curve, smoothed, found)
     rate, share, what = minimum, _SHARE, "the rate with the least loss"
     if sgd and found.divergence is not None:
         rate, share, what = found.divergence, _SHARE_OF_EDGE, "that with SGD"
@@ -146,12 +146,12 @@ def cyclical(curve: Curve, rule: str) -> Suggestion:
     """
     seen = _look(curve)
     found = seen.found
-    peak = seen.rate * seen.share * math.prod(seen.passes.values())
-    if found.floor is not None and found.floor <= peak:
+    most = seen.rate * seen.share * math.prod(seen.passes.values())
+    if found.floor is not None and found.floor <= most:
         value, top = found.floor, "where it flattens"
     else:
         share = ", times ".join([f"{seen.share:g} of {seen.what}", *seen.passes])
-        value, top = peak, f"{share}, before it flattens"
+        value, top = most, f"{share}, before it flattens"
     if found.onset is not None and found.onset < value:
         base, foot = found.onset, "where it begins to fall"
     else:

@@ -149,6 +149,7 @@ def look(curve: Curve) -> Seen:
     Raises:
         Inconclusive: there is no such rate either.
     """
+    found = anchors(curve)
     try:
         read = curve.suggest()
     except Inconclusive as refusal:
@@ -156,8 +157,7 @@ def look(curve: Curve) -> Seen:
         if rises is None:
             raise
         why = refusal.reason.partition(":")[0]
-        return Seen(None, why, rises * BELOW_EDGE, math.inf if anchors(curve).falling else rises)
-    found = anchors(curve)
+        return Seen(None, why, rises * BELOW_EDGE, math.inf if found.falling else rises)
     noise = found.noise if found.minimum is None else 0.0
     return Seen(read, begin=read.value, noise=noise)
 
