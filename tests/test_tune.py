@@ -456,7 +456,7 @@ def test_a_decay_that_forgets_within_the_training_is_lowered_where_no_layer_norm
     assert decay == pytest.approx(all_of_it)
     assert words == (
         "what makes 1/e of a weight in the whole training, where the task's own, 0.01, does in 18% of it "
-        "(no layer normalises, and no pilot overfits)"
+        "(no layer normalises, and the best pilot does not overfit)"
     )
     # Of half the batch there are twice the updates.
     assert bearable(replace(setting, batch_size=4))[0] == pytest.approx(all_of_it / 2)

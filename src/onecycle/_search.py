@@ -438,7 +438,7 @@ class Search:
             return setting, "the task's own"
         words = (
             f"what makes 1/e of a weight in the whole training, where the task's own, {own:.2g}, does in "
-            f"{share:.0%} of it (no layer normalises, and no pilot overfits)"
+            f"{share:.0%} of it (no layer normalises, and the best pilot does not overfit)"
         )
         return replace(setting, weight_decay=own * share), words
 
