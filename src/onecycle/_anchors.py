@@ -27,6 +27,8 @@ class Anchors:
         steepest: where the loss falls fastest per decade, after that tenth and up to the minimum.
         floor: where nine tenths of the drop are first made after the onset, and the fall flattens.
         minimum: where the smoothed loss is least; None if the drop is no clear one.
+        trough: the middle, in decades, of the stretch about the minimum where less than a fifth of the drop
+            lacks; None where the loss does not rise out of it.
         divergence: the first value past the minimum where half of the drop is lost again, or where the
             loss became infinite, NaN, or ended in an explosion.
         falling: the loss still falls at the highest value, so that the minimum is no turn.
@@ -39,6 +41,7 @@ class Anchors:
     steepest: float | None = None
     floor: float | None = None
     minimum: float | None = None
+    trough: float | None = None
     divergence: float | None = None
     falling: bool = False
 
@@ -76,13 +79,21 @@ def anchors_of(smoothed: Smoothed) -> Anchors:
     low = np.flatnonzero(loss[first : least + 1] <= best + drop / 10)
     floor = _crossing(x, loss, max(first + int(low[0]), 1), best + drop / 10)
     minimum = float(value[least])
-    risen = np.flatnonzero(loss[least:] >= best + drop / 2)
-    ends = [_crossing(x, loss, least + int(risen[0]), best + drop / 2)] if risen.size else []
-    if lost is not None and lost >= minimum * (1 - 1e-9):
-        ends.append(max(lost, minimum))
+
+    def risen(level: float) -> float | None:
+        above = np.flatnonzero(loss[least:] >= level)
+        ends = [_crossing(x, loss, least + int(above[0]), level)] if above.size else []
+        if lost is not None and lost >= minimum * (1 - 1e-9):
+            ends.append(max(lost, minimum))
+        return min(ends, default=None)
+
+    divergence, upper = risen(best + drop / 2), risen(best + drop / 5)
+    down = np.flatnonzero(loss[:least] > best + drop / 5)
+    lower = _crossing(x, loss, int(down[-1]) + 1, best + drop / 5) if down.size else float(value[0])
+    trough = None if upper is None else float(np.sqrt(lower * upper))
     # Within a kernel's width of the end, a minimum is only where the sweep stopped.
-    falling = not ends and least >= len(value) - 1 - CELLS
-    return Anchors(start, best, noise, onset, steepest, floor, minimum, min(ends, default=None), falling)
+    falling = divergence is None and least >= len(value) - 1 - CELLS
+    return Anchors(start, best, noise, onset, steepest, floor, minimum, trough, divergence, falling)
 
 
 def edge(curve: Curve) -> float | None:

@@ -1,19 +1,22 @@
-"""The default rule: a share of the rate with the least loss, or, with SGD, of the edge."""
+"""The default rule: a share of the middle of the trough, or, with SGD, of the edge."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onecycle._anchors import Anchors, anchors_of, check, lowest, rises_from, told, turn
 from onecycle._curve import Curve
+from onecycle._errors import Inconclusive
+from onecycle._smooth import repeats
 from onecycle._suggestion import Suggestion, Use
 
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-default-rule.md: sweeps of 100 steps,
 # each task's best rate for 1cycle against what the curve shows.
-_SHARE = 0.4  # of the rate with the least loss
+_SHARE = 0.45  # of the middle of the trough
 _SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
 # With SGD: counts as it where the loss falls up to there. Nobody trains with more, and a net whose units have
 # died there does not diverge.
@@ -21,8 +24,7 @@ _HIGHEST = 10.0
 # With SGD: the middle of the best rates of tasks. What is read is known to half a decade, these differ by
 # 0.8, so the answer lies between the two.
 _MOSTLY = 0.1
-_WAY = 0.5  # of the way there, in the logarithm
-_FARTHEST = 1.5  # times that it is moved at most
+_FARTHEST = 1.5  # times that what is read is moved there at most
 # The interval reaches this many times down and up; it held the best rate of 85 sweeps in a hundred.
 _REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 15.0, "constant": 10.0}
 _CONSTANT = 0.5  # of that, for a rate that holds throughout, with the momentum of the test
@@ -42,8 +44,13 @@ class _Reading:
     share: float
     what: str
     end: float | None  # from which on it diverges
-    passes: Mapping[str, float]  # the factor for these, by its words
+    factors: Mapping[str, float]  # further ones, by their words
     reach: float = 1.0  # times which the interval is wider
+
+    @property
+    def peak(self) -> float:
+        """The rate for 1cycle, with the momentum of the test."""
+        return self.rate * self.share * math.prod(self.factors.values())
 
 
 def peak(curve: Curve, rule: str, use: Use = "one_cycle") -> Suggestion:
@@ -56,7 +63,7 @@ def peak(curve: Curve, rule: str, use: Use = "one_cycle") -> Suggestion:
     factors = {
         f"1cycle does best at about {seen.share:g} of {seen.what}": seen.share,
         **(constant if use == "constant" else for_momentum(curve)),
-        **seen.passes,
+        **seen.factors,
     }
     value = seen.rate * math.prod(factors.values())
     low, high = _interval(seen, value, use)
@@ -69,6 +76,42 @@ def peak(curve: Curve, rule: str, use: Use = "one_cycle") -> Suggestion:
 
 
 def _look(curve: Curve) -> _Reading:
+    """The reading of a curve: of several sweeps, the median of their readings."""
+    sweeps = _sweeps(curve)
+    if len(sweeps) <= 1:
+        return _look_at(curve)
+    seen = []
+    for sweep in sweeps:
+        with suppress(Inconclusive):
+            seen.append(_look_at(sweep))
+    # A fall that is lost in the noise of one sweep may be clear in all of them.
+    if 2 * len(seen) < len(sweeps):
+        return _look_at(curve)
+    seen.sort(key=lambda reading: reading.peak)
+    lower, upper = seen[(len(seen) - 1) // 2], seen[len(seen) // 2]
+    words = f"in the middle one of {len(seen)} sweeps {lower.words}"
+    if len(seen) % 2:
+        return replace(lower, words=words)
+    way = math.sqrt(upper.peak / lower.peak)
+    between = {f"{way:.3g} for the other sweep in the middle, half of the way to it": way}
+    return replace(lower, words=words, factors={**lower.factors, **between})
+
+
+def _sweeps(curve: Curve) -> list[Curve]:
+    return [
+        Curve(
+            curve.value[mine],
+            curve.loss[mine],
+            curve.step[mine],
+            hyper=curve.hyper,
+            sweep=curve.sweep,
+            settings=curve.settings,
+        )
+        for mine in repeats(curve)
+    ]
+
+
+def _look_at(curve: Curve) -> _Reading:
     # SGD's best rate lies near the edge, that of optimizers which divide by the gradient's size need not.
     smoothed, sgd = check(curve), _facts(curve).get("optimizer") == "SGD"
     found = anchors_of(smoothed)
@@ -82,13 +125,15 @@ def _look(curve: Curve) -> _Reading:
     rate, share, what = minimum, _SHARE, "the rate with the least loss"
     if sgd and found.divergence is not None:
         rate, share, what = found.divergence, _SHARE_OF_EDGE, "that with SGD"
+    elif found.trough is not None:
+        rate, what = found.trough, f"{found.trough:.3g}, the middle of its trough"
     return _Reading(found, told(found), rate, share, what, found.divergence, for_passes(curve))
 
 
 def _on_plateau(found: Anchors, rises: float) -> _Reading:
     words = f"the loss never clearly falls from {found.start:.3g}, and rises from {rises:.3g} on"
     # Of data that taught nothing, it does not matter how often they were seen.
-    return _Reading(found, words, rises, _SHARE_OF_EDGE, "that with SGD", rises, passes={}, reach=2.0)
+    return _Reading(found, words, rises, _SHARE_OF_EDGE, "that with SGD", rises, factors={}, reach=2.0)
 
 
 def _on_slope(curve: Curve, found: Anchors) -> _Reading:
@@ -127,7 +172,7 @@ def for_passes(curve: Curve) -> dict[str, float]:
 def _towards_usual(curve: Curve, value: float) -> dict[str, float]:
     if curve.hyper != "lr" or _facts(curve).get("optimizer") != "SGD":
         return {}
-    factor = min(max((_MOSTLY / value) ** _WAY, 1 / _FARTHEST), _FARTHEST)
+    factor = min(max(_MOSTLY / value, 1 / _FARTHEST), _FARTHEST)
     return {f"{factor:.2g} towards {_MOSTLY:g}, near which most nets train best with SGD": factor}
 
 
@@ -146,11 +191,11 @@ def cyclical(curve: Curve, rule: str) -> Suggestion:
     """
     seen = _look(curve)
     found = seen.found
-    most = seen.rate * seen.share * math.prod(seen.passes.values())
+    most = seen.peak
     if found.floor is not None and found.floor <= most:
         value, top = found.floor, "where it flattens"
     else:
-        share = ", times ".join([f"{seen.share:g} of {seen.what}", *seen.passes])
+        share = ", times ".join([f"{seen.share:g} of {seen.what}", *seen.factors])
         value, top = most, f"{share}, before it flattens"
     if found.onset is not None and found.onset < value:
         base, foot = found.onset, "where it begins to fall"
