@@ -8,13 +8,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.regret import find, oracle, others, peers, pilots, sweeps
+from benchmarks.regret import find, oracle, others, peers, pilots, repeats, sweeps
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.tasks import SPLITS, TASKS, Task, select
 from onecycle._suggestion import USES
 
 RATES = 18  # that the oracle tries for a task, as a rule
-SEEDS = {"sweeps": sweeps.SEEDS, "find": sweeps.SEEDS, "pilots": pilots.SEEDS, "peers": 5, "others": 3}
+SEEDS = {
+    **dict.fromkeys(("sweeps", "repeats", "find"), sweeps.SEEDS),
+    "pilots": pilots.SEEDS,
+    "peers": 5,
+    "others": 3,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "tasks": "list the tasks and measure what a run of each takes on one core",
         "oracle": "train the tasks at a grid of rates",
         "sweeps": "record range tests of the tasks",
+        "repeats": "record what the default rule suggests from several range tests",
         "find": "record what find_lr suggests",
         "pilots": "record short 1cycle runs of several lengths",
         "peers": "record what other tools suggest, as installed packages",
@@ -37,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--use", choices=USES, default="one_cycle", help="how the rate is used")
         if name in SEEDS:
             command.add_argument("--seeds", type=int, default=SEEDS[name], help="runs of each kind")
+        if name == "repeats":
+            command.add_argument("--repeats", type=int, default=repeats.REPEATS, help="sweeps of a trial")
         if name == "find":
             command.add_argument("--budget", type=float, default=find.BUDGET, help="share of the length")
         if name != "tasks":
@@ -48,7 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = commands.add_parser("report", help=text, description=text)
     command.add_argument("--split", choices=SPLITS, default="dev", help="the half (default: dev)")
     command.add_argument("--rules", nargs="+", default=[], metavar="NAME", help="some rules only")
-    command.add_argument("--repeats", type=int, default=1, help="sweeps that are read together")
     command.add_argument(
         "--loss", choices=("val_loss", "train_loss"), default="val_loss", help="what the regret is of"
     )
@@ -91,7 +98,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 report(
                     options.split,
                     options.rules,
-                    repeats=options.repeats,
                     loss=options.loss,
                     use=options.use,
                     results=options.results,
@@ -107,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             oracle.record(tasks, use=options.use, **how)
         elif options.command == "sweeps":
             sweeps.record(tasks, seeds=options.seeds, **how)
+        elif options.command == "repeats":
+            repeats.record(tasks, repeats=options.repeats, seeds=options.seeds, **how)
         elif options.command == "find":
             find.record(tasks, budget=options.budget, seeds=options.seeds, **how)
         elif options.command == "pilots":

@@ -1,7 +1,7 @@
-"""How the default rule's constants for SGD were chosen: on dev, with one task left out at a time.
+"""How the default rule's constants were chosen: on dev, with one task left out at a time.
 
-The rate is a share of divergence^(1 - w) * minimum^w with SGD; and 0.4 of the rate with the least loss with
-any other optimizer, or where nothing diverged. For each w, and each power of the passes over the data, the
+With SGD the rate is a share of divergence^(1 - w) * minimum^w, or of the trough where nothing diverged; with
+any other optimizer of trough^(1 - w) * minimum^w. For each w, and each power of the passes over the data, the
 share is the one with the least mean regret over all tasks but one, and is tried on that one. Last comes how
 far what is read is moved towards 0.1, on all tasks with SGD.
 """
@@ -24,30 +24,20 @@ from benchmarks.regret.rules import DEFAULT, judge, load, named
 from benchmarks.regret.tasks import select
 from onecycle import _default_rule
 from onecycle._anchors import read
-from onecycle._default_rule import for_momentum, for_passes
+from onecycle._default_rule import _SHARE, for_momentum, passes
 
 WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 POWERS = (0.0, 1 / 3, 1 / 2)
 SHARES = 10 ** np.arange(-1.0, 0.11, 0.1)
-OTHERS = 0.4  # the share with any other optimizer
 SGD = ("sgd", "momentum", "nesterov")
-MOVES = (
-    (0.0, 1.0),
-    (0.3, 100.0),
-    (0.5, 1.25),
-    (0.5, 1.5),
-    (0.5, 2.0),
-    (0.5, 100.0),
-    (1.0, 2.0),
-    (1.0, 100.0),
-)
+MOVES = (1.0, 1.25, 1.5, 1.75, 2.0, 3.0, 100.0)
 CAP = 1.0  # a regret above it counts as this in the second column: one task has nearly all of the mean
 CAP_MOVED = 0.5  # likewise, of what is read and moved
 
 
 @dataclass(frozen=True)
 class _Task:
-    """What is read off each sweep of a task: minimum, divergence, factor, passes; NaN: not there."""
+    """What is read off each sweep of a task: minimum, trough, divergence, factor, passes; NaN: not there."""
 
     oracle: Oracle
     usual_lr: float
@@ -56,44 +46,49 @@ class _Task:
 
     def regret(self, weight: float, power: float, share: float) -> float:
         """Mean over the sweeps."""
-        minimum, divergence, factor, over = self.seen.T
-        rate = OTHERS * minimum
-        if self.sgd:
-            anchor = divergence ** (1 - weight) * minimum**weight if weight < 1 else minimum
-            rate = np.where(np.isnan(anchor), rate, share * anchor)
-        rate = rate * factor * over**-power
+        minimum, trough, divergence, factor, over = self.seen.T
+        low = np.where(np.isnan(trough), minimum, trough)
+        end = divergence if self.sgd else low
+        rate = share * (end ** (1 - weight) * minimum**weight if weight < 1 else minimum)
+        rate = np.where(np.isnan(rate), _SHARE * low, rate) * factor * over**-power
         return float(self.oracle.regrets(np.where(np.isnan(rate), self.usual_lr, rate)).mean())
 
 
 def report(results: Path = RESULTS) -> str:
-    """A table, one line for each weight and power."""
+    """Tables: a line for each weight and power, with SGD and with any other optimizer; and for each move."""
     tasks = []
     for task in select(split="dev"):
         case = load(task, results=results)
         if case is not None:
             seen = np.array([_seen(curve) for curve in case.curves])
             if np.isfinite(seen[:, 0]).any():
-                sgd = task.optimizer in SGD
-                tasks.append(_Task(case.oracle, task.usual_lr, sgd, seen))
-    lines = [
-        f"{len(tasks)} tasks of dev, those that every sweep is refused of left out",
-        f"{'weight':>8}{'power':>8}{'left out':>10}{'capped':>8}{'all':>8}{'share':>8}",
-    ]
-    for weight, power in product(WEIGHTS, POWERS):
-        table = np.array([[task.regret(weight, power, share) for task in tasks] for share in SHARES])
-        mean = table.mean(1)
-        best = int(mean.argmin())
-        lines.append(
-            f"{weight:8.2f}{power:8.2f}{left_out(table):10.3f}{left_out(np.minimum(table, CAP)):8.3f}"
-            f"{mean[best]:8.3f}{SHARES[best]:8.2f}"
-        )
-    return "\n".join([*lines, "", *_moves(results)])
+                tasks.append(_Task(case.oracle, task.usual_lr, task.optimizer in SGD, seen))
+    lines = []
+    for sgd, name in ((True, "divergence"), (False, "trough")):
+        chosen = [task for task in tasks if task.sgd == sgd]
+        if not chosen:
+            continue
+        lines += [
+            f"{len(chosen)} tasks of dev with{'' if sgd else 'out'} SGD, those whose every sweep is refused "
+            f"left out: a share of {name}^(1 - weight) * minimum^weight",
+            f"{'weight':>8}{'power':>8}{'left out':>10}{'capped':>8}{'all':>8}{'share':>8}",
+        ]
+        for weight, power in product(WEIGHTS, POWERS):
+            table = np.array([[task.regret(weight, power, share) for task in chosen] for share in SHARES])
+            mean = table.mean(1)
+            best = int(mean.argmin())
+            lines.append(
+                f"{weight:8.2f}{power:8.2f}{left_out(table):10.3f}{left_out(np.minimum(table, CAP)):8.3f}"
+                f"{mean[best]:8.3f}{SHARES[best]:8.2f}"
+            )
+        lines.append("")
+    return "\n".join([*lines, *_moves(results)])
 
 
 def _moves(results: Path) -> list[str]:
     """How the rule does with SGD when what is read is moved towards one rate for all."""
     read: list[tuple[Oracle, float, Floats]] = []
-    with mock.patch.object(_default_rule, "_WAY", 0.0):
+    with mock.patch.object(_default_rule, "_FARTHEST", 1.0):
         for task in select(split="dev"):
             case = load(task, results=results)
             if case is not None and task.optimizer in SGD:
@@ -101,21 +96,21 @@ def _moves(results: Path) -> list[str]:
                 rates = [math.nan if each.refused else each.rate for each in readings]
                 read.append((case.oracle, task.usual_lr, np.array(rates)))
     lines = [
-        f"{len(read)} tasks of dev with SGD: what is read, times (0.1 / what is read)^way, at most so far",
-        f"{'way':>8}{'at most':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}",
+        f"{len(read)} tasks of dev with SGD: what is read, moved to 0.1, by no more than so many times",
+        f"{'at most':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}",
     ]
-    return lines + [_moved(read, way, farthest) for way, farthest in (MOVES if read else ())]
+    return lines + [_moved(read, farthest) for farthest in (MOVES if read else ())]
 
 
-def _moved(read: Sequence[tuple[Oracle, float, Floats]], way: float, farthest: float) -> str:
-    rates = [rate * np.clip((0.1 / rate) ** way, 1 / farthest, farthest) for _, _, rate in read]
+def _moved(read: Sequence[tuple[Oracle, float, Floats]], farthest: float) -> str:
+    rates = [rate * np.clip(0.1 / rate, 1 / farthest, farthest) for _, _, rate in read]
     regrets = [
         oracle.regrets(np.where(np.isnan(rate), usual, rate))
         for (oracle, usual, _), rate in zip(read, rates, strict=True)
     ]
     means, sweeps = np.array([regret.mean() for regret in regrets]), np.concatenate(regrets)
     return (
-        f"{way:8.2f}{farthest:8.4g}{means.mean():8.3f}{np.minimum(means, CAP_MOVED).mean():8.3f}"
+        f"{farthest:8.4g}{means.mean():8.3f}{np.minimum(means, CAP_MOVED).mean():8.3f}"
         f"{np.median(sweeps):8.3f}{(sweeps <= 0.05).mean():8.0%}"
     )
 
@@ -126,10 +121,10 @@ def left_out(table: Floats) -> float:
     return float(np.take_along_axis(table, rest.argmin(0)[None], 0).mean())
 
 
-def _seen(curve: oc.Curve) -> tuple[float, float, float, float]:
+def _seen(curve: oc.Curve) -> tuple[float, ...]:
     try:
         found, _, minimum = read(curve)
     except oc.Inconclusive:
-        return np.nan, np.nan, np.nan, np.nan
-    factor, over = (math.prod(factors(curve).values()) for factors in (for_momentum, for_passes))
-    return minimum, found.divergence or np.nan, factor, over**-3
+        return (np.nan,) * 5
+    factor = math.prod(for_momentum(curve).values())
+    return minimum, found.trough or np.nan, found.divergence or np.nan, factor, passes(curve)

@@ -37,12 +37,9 @@ def run(name: str, budget: float, seed: int) -> Row:
     except oc.Inconclusive as no:
         row |= {"refused": no.reason, "cost": sum(spent)}
     else:
-        suggestion = found.suggestion
         row |= {
-            "rate": suggestion.value,
-            "low": suggestion.low,
-            "high": suggestion.high,
-            "rule": suggestion.rule,
+            **read(found.suggestion),
+            "rule": found.suggestion.rule,
             "cost": found.cost,
             "pilots": [
                 {"max_lr": files.short([pilot.max_lr])[0], "steps": pilot.steps, "loss": pilot.loss}
@@ -52,6 +49,11 @@ def run(name: str, budget: float, seed: int) -> Row:
     row["seconds"] = round(time.process_time() - begin, 3)
     said = "refused" if row["rate"] is None else f"{row['rate']:.3g} by {row['rule']}"
     return {**row, "said": f"seed {seed}: {said}"}
+
+
+def read(suggestion: oc.Suggestion) -> Row:
+    """What a row keeps of a suggestion."""
+    return {"rate": suggestion.value, "low": suggestion.low, "high": suggestion.high}
 
 
 def record(

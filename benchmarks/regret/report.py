@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.regret import files, find, others, records
+from benchmarks.regret import files, find, others, records, repeats
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.measure import summary
+from benchmarks.regret.repeats import REPEATS
 from benchmarks.regret.rules import (
     DEFAULT,
     Case,
@@ -23,6 +24,7 @@ from benchmarks.regret.rules import (
     named,
     searched,
     spread,
+    stored,
 )
 from benchmarks.regret.tasks import Split, select
 from onecycle._suggest import RULES
@@ -36,7 +38,6 @@ def report(
     split: Split = "dev",
     names: Sequence[str] = (),
     *,
-    repeats: int = 1,
     loss: str = "val_loss",
     use: Use = "one_cycle",
     results: Path = RESULTS,
@@ -46,7 +47,6 @@ def report(
     Args:
         split: the half.
         names: rules of `Curve.suggest`; empty: the default and all others.
-        repeats: sweeps that are read together.
         loss: "val_loss" or "train_loss", whichever the regret is of.
         use: what the rates are for; other than "one_cycle", only the default rule is judged, beside what it
             suggests for 1cycle.
@@ -62,16 +62,13 @@ def report(
     chosen: dict[str, Rule] = {name: named(name) for name in names or [DEFAULT, *RULES]}
     if use != "one_cycle":
         chosen = {DEFAULT: named(DEFAULT, use), "as for 1cycle": named(DEFAULT)}
-    readings = {
-        name: {case.task.name: judge(rule, case, repeats) for case in cases} for name, rule in chosen.items()
-    }
-    if not names and repeats == 1 and use == "one_cycle":
+    readings = {name: {case.task.name: judge(rule, case) for case in cases} for name, rule in chosen.items()}
+    if not names and use == "one_cycle":
         readings |= _stored(cases, results)
     rows = {name: _row(by_task) for name, by_task in readings.items()}
     stem = (
         f"report-{split}"
         + ("" if loss == "val_loss" else "-train")
-        + (f"-{repeats}" if repeats > 1 else "")
         + ("" if use == "one_cycle" else f"-{use}")
     )
     document = {
@@ -79,7 +76,6 @@ def report(
         "version": 1,
         "split": split,
         "loss": loss,
-        "repeats": repeats,
         "use": use,
         "made_with": [files.made_with()],
         "rules": rows,
@@ -96,7 +92,7 @@ def report(
     what = "validation" if loss == "val_loss" else "training"
     parts = [
         f"{split} half: {len(cases)} tasks, {sum(len(c.curves) for c in cases)} sweeps, "
-        f"{repeats} read together; regret of the final {what} loss",
+        f"regret of the final {what} loss",
         _table(rows),
         _oracle_table(cases, *next((by_task, name) for name, by_task in readings.items())),
         *([_others_table(cases, readings[DEFAULT], results)] if use == "one_cycle" and not names else []),
@@ -110,6 +106,9 @@ def _stored(cases: Sequence[Case], results: Path) -> dict[str, dict[str, list[Re
     by_rule: dict[str, dict[str, list[Reading]]] = defaultdict(dict)
     for case in cases:
         by_rule[f"find_lr({find.BUDGET:g})"][case.task.name] = searched(case, find.BUDGET, results)
+        by_rule[f"{DEFAULT}, {REPEATS} sweeps"][case.task.name] = stored(
+            case, repeats.KIND, results, repeats=REPEATS
+        )
         for rule, readings in installed(case, results).items():
             by_rule[rule][case.task.name] = readings
     return {

@@ -63,10 +63,10 @@ def load(
     return Case(task, Oracle.of(document, loss), tuple(curves))
 
 
-def judge(rule: Rule, case: Case, repeats: int = 1) -> list[Reading]:
-    """Apply a rule to each sweep of a task, or to each `repeats` of them together."""
+def judge(rule: Rule, case: Case) -> list[Reading]:
+    """Apply a rule to each sweep of a task."""
     readings = []
-    for curve in pooled(case.curves, repeats):
+    for curve in case.curves:
         seed, cost = int(curve.seed[0]), len(curve) / case.task.total_steps
         try:
             read = rule(curve)
@@ -78,8 +78,8 @@ def judge(rule: Rule, case: Case, repeats: int = 1) -> list[Reading]:
     return readings
 
 
-def searched(case: Case, budget: float, results: Path = RESULTS) -> list[Reading]:
-    """What `find_lr` suggested with that budget."""
+def stored(case: Case, kind: str, results: Path = RESULTS, **wanted: object) -> list[Reading]:
+    """What was suggested and kept in rows of that kind, with these fields."""
     return [
         _reading(
             case,
@@ -89,9 +89,14 @@ def searched(case: Case, budget: float, results: Path = RESULTS) -> list[Reading
             row["cost"] / case.task.total_steps,
             (row["low"], row["high"]) if row["rate"] is not None else None,
         )
-        for row in records.load(find.KIND, case.task, results)
-        if row["budget"] == budget
+        for row in records.load(kind, case.task, results)
+        if all(row[name] == value for name, value in wanted.items())
     ]
+
+
+def searched(case: Case, budget: float, results: Path = RESULTS) -> list[Reading]:
+    """What `find_lr` suggested with that budget."""
+    return stored(case, find.KIND, results, budget=budget)
 
 
 def installed(case: Case, results: Path = RESULTS) -> dict[str, list[Reading]]:
@@ -126,23 +131,6 @@ def _reading(
         cost,
         None if interval is None else interval[0] <= case.oracle.best_rate <= interval[1],
     )
-
-
-def pooled(curves: Sequence[oc.Curve], repeats: int) -> list[oc.Curve]:
-    """Each `repeats` sweeps as one curve with as many repeats; what is left over is left out."""
-    if repeats == 1:
-        return list(curves)
-    groups = [curves[i : i + repeats] for i in range(0, len(curves) - repeats + 1, repeats)]
-    return [
-        oc.Curve(
-            value=np.concatenate([curve.value for curve in group]),
-            loss=np.concatenate([curve.loss for curve in group]),
-            step=np.concatenate([curve.step for curve in group]),
-            seed=np.concatenate([curve.seed for curve in group]),
-            settings={**group[0].settings, "repeats": repeats},
-        )
-        for group in groups
-    ]
 
 
 def spread(readings: Sequence[Reading]) -> float:

@@ -16,8 +16,10 @@ from onecycle._suggestion import Suggestion, Use
 
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-default-rule.md: sweeps of 100 steps,
 # each task's best rate for 1cycle against what the curve shows.
-_SHARE = 0.45  # of the middle of the trough
+_SHARE = 0.5  # of the middle of the trough
 _SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
+# What was seen before is no measure of what is new: small data want smaller rates.
+_BY_PASSES, _BY_PASSES_WITH_SGD = -1 / 2, -1 / 3  # powers of the number of passes over the data
 # With SGD: counts as it where the loss falls up to there. Nobody trains with more, and a net whose units have
 # died there does not diverge.
 _HIGHEST = 10.0
@@ -113,7 +115,7 @@ def _sweeps(curve: Curve) -> list[Curve]:
 
 def _look_at(curve: Curve) -> _Reading:
     # SGD's best rate lies near the edge, that of optimizers which divide by the gradient's size need not.
-    smoothed, sgd = check(curve), _facts(curve).get("optimizer") == "SGD"
+    smoothed, sgd = check(curve), _with_sgd(curve)
     found = anchors_of(smoothed)
     if sgd and found.minimum is None:
         rises = rises_from(smoothed)
@@ -160,17 +162,21 @@ def for_momentum(curve: Curve) -> dict[str, float]:
 
 def for_passes(curve: Curve) -> dict[str, float]:
     """The factor for a test that went over the data more than once, by its words; or nothing."""
-    # What was seen before is no measure of what is new: small data want smaller rates.
-    per_epoch = _fact(curve, "steps_per_epoch")
-    passes = int(curve.step.max()) / per_epoch if per_epoch else 0.0
-    if passes <= 1:
+    number = passes(curve)
+    if number <= 1:
         return {}
-    factor = passes ** (-1 / 3)
-    return {f"{factor:.2g} for going over the data {passes:.2g} times": factor}
+    factor = number ** (_BY_PASSES_WITH_SGD if _with_sgd(curve) else _BY_PASSES)
+    return {f"{factor:.2g} for going over the data {number:.2g} times": factor}
+
+
+def passes(curve: Curve) -> float:
+    """How often the test went over the data; 1 where less, or not known."""
+    per_epoch = _fact(curve, "steps_per_epoch")
+    return max(int(curve.step.max()) / per_epoch, 1.0) if per_epoch else 1.0
 
 
 def _towards_usual(curve: Curve, value: float) -> dict[str, float]:
-    if curve.hyper != "lr" or _facts(curve).get("optimizer") != "SGD":
+    if curve.hyper != "lr" or not _with_sgd(curve):
         return {}
     factor = min(max(_MOSTLY / value, 1 / _FARTHEST), _FARTHEST)
     return {f"{factor:.2g} towards {_MOSTLY:g}, near which most nets train best with SGD": factor}
@@ -204,6 +210,10 @@ def cyclical(curve: Curve, rule: str) -> Suggestion:
     low, high = _interval(seen, value, "cyclical")
     reason = f"{seen.words}; the maximum is {top}, the base {foot}"
     return Suggestion(value, low, high, rule, reason, "cyclical", base_lr=base)
+
+
+def _with_sgd(curve: Curve) -> bool:
+    return _facts(curve).get("optimizer") == "SGD"
 
 
 def _facts(curve: Curve) -> Mapping[str, Any]:

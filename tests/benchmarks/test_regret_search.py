@@ -55,12 +55,14 @@ def test_intervals_are_tried_on_the_task_that_they_were_not_made_of() -> None:
     assert calibration.held(odd, 0.6) == pytest.approx(0.75 * 0.7, abs=0.01)
 
 
-def test_the_constants_for_sgd_are_among_the_best_of_what_was_recorded() -> None:
-    shares, moves = choose.report().split("\n\n")
-    rows = {tuple(line.split()[:2]): line.split()[2:] for line in shares.splitlines()[2:]}
+def test_the_constants_are_among_the_best_of_what_was_recorded() -> None:
+    with_sgd, others, moves = (part.splitlines()[2:] for part in choose.report().split("\n\n"))
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in with_sgd}
     assert rows["0.00", "0.33"][3] in ("0.13", "0.16")  # a share of divergence: 0.14
-    assert float(rows["0.00", "0.33"][1]) == min(float(row[1]) for row in rows.values())
-    table = {tuple(line.split()[:2]): line.split()[2:] for line in moves.splitlines()[2:]}
+    assert float(rows["0.00", "0.33"][0]) == min(float(row[0]) for row in rows.values())
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in others}
+    assert rows["0.00", "0.50"][3] == "0.50"  # a share of the trough
+    assert float(rows["0.00", "0.50"][0]) == min(float(row[0]) for row in rows.values())
+    table = {line.split()[0]: line.split()[1:] for line in moves}
     assert len(table) == len(choose.MOVES)
-    unmoved, moved = table["0.00", "1"], table["0.50", "1.5"]
-    assert all(float(a) < float(b) for a, b in zip(moved[:3], unmoved[:3], strict=True))
+    assert all(float(a) < float(b) for a, b in zip(table["1.5"][:3], table["1"][:3], strict=True))

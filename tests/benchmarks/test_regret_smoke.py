@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+import onecycle as oc
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
@@ -21,6 +23,7 @@ from benchmarks.regret import (  # noqa: E402 - where torch is
     others,
     peers,
     records,
+    repeats,
     search,
     sweeps,
     tasks,
@@ -66,7 +69,7 @@ def test_a_task_builds_trains_and_is_put_back(task: Task) -> None:
 
 def test_both_halves_have_every_optimizer_and_loss() -> None:
     dev, test = (select(split=split) for split in SPLITS)
-    assert (len(dev), len(test)) == (71, 26)
+    assert (len(dev), len(test)) == (97, 32)
     assert {task.optimizer for task in dev} == {task.optimizer for task in test} == set(tasks.USUAL)
     assert {task.loss for task in dev} == {task.loss for task in test} == set(tasks.LOSSES)
     assert len({task.name for task in TASKS}) == len(TASKS)
@@ -124,13 +127,13 @@ def test_the_report_needs_what_it_reports(small: Task, tmp_path: Path) -> None:
         report(results=tmp_path)
     sweeps.record([small], workers=1, seeds=4, results=tmp_path)
     assert len(sweeps.load(small, tmp_path)) == 4
-    text = report("dev", ["default"], repeats=2, results=tmp_path)
+    text = report("dev", ["default"], results=tmp_path)
     assert "default" in text
     assert small.name in text
-    assert (tmp_path / "report-dev-2.png").stat().st_size > 10_000
-    document = json.loads((tmp_path / "report-dev-2.json").read_text())
+    assert (tmp_path / "report-dev.png").stat().st_size > 10_000
+    document = json.loads((tmp_path / "report-dev.json").read_text())
     (row,) = document["rows"]
-    assert len(row["rates"]) == 2
+    assert len(row["rates"]) == 4
 
 
 def test_what_else_was_recorded_enters_the_report(
@@ -144,11 +147,18 @@ def test_what_else_was_recorded_enters_the_report(
     sweeps.record([task], seeds=3, **how)
     assert "none recorded" in report(results=tmp_path)
     find.record([task], seeds=2, **how)
+    repeats.record([task], seeds=3, **how)
     others.record([task], seeds=2, **how)
     (way,) = {row["way"] for row in records.load("others", task, tmp_path)}
     assert [row["seed"] for row in records.load("find", task, tmp_path)] == [0, 1]
     text = report(results=tmp_path)
     assert "\nfind_lr(0.2) " in text
+    assert "\ndefault, 4 sweeps " in text
+    kept = records.load("repeats", task, tmp_path)
+    assert [(row["repeats"], row["seed"]) for row in kept] == [(4, 0), (4, 1), (4, 2)]
+    assert all(200 < row["cost"] <= 400 for row in kept)
+    again = oc.range_test(task.build(1), seed=4, repeats=4, evaluations=0, progress=False).suggest()
+    assert (kept[1]["rate"], kept[1]["low"], kept[1]["high"]) == (again.value, again.low, again.high)
     assert f"\n{way} " in text
     document = json.loads((tmp_path / "report-dev.json").read_text())
     assert document["rules"]["find_lr(0.2)"]["cost"] == pytest.approx(12 / 60)
