@@ -17,7 +17,7 @@ import pytest
 import onecycle as oc
 from onecycle import cli
 from onecycle._progress import board, clock
-from onecycle._search import State
+from onecycle._runs import State
 
 Run = Callable[..., tuple[int, str, str]]
 TASK = "from test_tune import build\nbuild.epochs = 150\n"

@@ -17,7 +17,8 @@ from onecycle._beyond import _likely
 from onecycle._jobs import Job, Ledger, Result, perform, read_record, write_record
 from onecycle._lengths import fit, outlook
 from onecycle._pilots import FIRST
-from onecycle._search import Facts, Search, Setting, State
+from onecycle._runs import Facts, Setting, State
+from onecycle._search import Search
 from onecycle.engines import Local, choose
 from onecycle.tasks import Task
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from onecycle._jobs import CYCLED, Result
 from onecycle._pilots import STEP
+from onecycle._runs import Decision, Setting
 
 if TYPE_CHECKING:
-    from onecycle._search import Found, Search, Setting
+    from onecycle._search import Found, Search
 
 FROM = 2.0  # full trainings below which short runs alone decide
 FIRST = 2.0  # full trainings that go to the short runs then, or 1 where these leave too little:
@@ -131,8 +132,6 @@ def _best(
     finalists: int,
 ) -> Found:
     """The short runs' recipe, unless another ends lower with every seed, and clearly so in the mean."""
-    from onecycle._search import Decision
-
     first = found.setting
     lower = [setting for setting, runs in finished.items() if runs[0].loss < finished[first][0].loss]
     lower = sorted(lower, key=lambda setting: finished[setting][0].loss)[:finalists]

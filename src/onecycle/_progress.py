@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from onecycle._jobs import Job, Result
-    from onecycle._search import State
+    from onecycle._runs import State
 
 BARS = "▁▂▃▄▅▆▇█"
 NOTEBOOK_SECONDS = 0.2  # between two updates of a cell, each a message to the browser and kept in the file

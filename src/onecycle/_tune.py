@@ -19,7 +19,8 @@ from onecycle._progress import board
 from onecycle._range_test import versions
 from onecycle._recipe import Recipe
 from onecycle._run_dir import RunDir
-from onecycle._search import Facts, Found, Search, State
+from onecycle._runs import Facts, State
+from onecycle._search import Found, Search
 from onecycle.engines import Engine, choose
 from onecycle.tasks import Task, as_task
 

@@ -15,8 +15,9 @@ from onecycle._policies import Policy
 from onecycle._suggestion import Suggestion
 from onecycle.torch import Trial as TorchTrial
 from onecycle.torch._arguments import check_norm
+from onecycle.torch._pipeline import keep_counters, put_back_counters
 from onecycle.torch._processes import Processes
-from onecycle.torch._state import Tree, keep_counters, put_back_counters
+from onecycle.torch._state import Tree
 from onecycle.torch._trial import Loss
 from onecycle.torch._updates import UpdateScheduler
 

@@ -18,7 +18,7 @@ except ModuleNotFoundError as error:
 
 from onecycle._policies import Policy, check_policy
 from onecycle.torch._hypers import Hypers
-from onecycle.torch._state import keep_random, put_back_random
+from onecycle.torch._random import keep_random, put_back_random
 from onecycle.torch._updates import UpdateTrial, updates
 
 __all__ = ["OneCycle", "Trial"]

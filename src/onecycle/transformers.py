@@ -20,7 +20,7 @@ from onecycle._curve import Curve
 from onecycle._policies import Policy
 from onecycle._suggestion import Suggestion
 from onecycle.torch import Scheduler
-from onecycle.torch._state import keep_random, put_back_random
+from onecycle.torch._random import keep_random, put_back_random
 
 try:
     from transformers import Trainer

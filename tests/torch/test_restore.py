@@ -48,7 +48,8 @@ from torch.utils.data import (
 from onecycle import find_lr, range_test
 from onecycle._trial import preserved
 from onecycle.torch import Trial, _room, noise_scale
-from onecycle.torch._state import Kept, find
+from onecycle.torch._objects import find
+from onecycle.torch._state import Kept
 
 Build = Callable[[], Trial]
 

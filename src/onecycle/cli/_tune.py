@@ -20,7 +20,7 @@ from onecycle.cli._task import (
 from onecycle.cli._words import RECIPE, begun, in_a_line, wrapped
 
 if TYPE_CHECKING:
-    from onecycle._search import State
+    from onecycle._runs import State
 
 
 @click.command(

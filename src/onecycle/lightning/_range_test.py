@@ -21,15 +21,9 @@ from onecycle._suggestion import Suggestion
 from onecycle.lightning._policy import OneCycle, length
 from onecycle.lightning._trial import trial_of
 from onecycle.torch._hypers import Hypers
-from onecycle.torch._state import (
-    GENERATORS,
-    OF_MODULES,
-    find,
-    keep_attributes,
-    keep_random,
-    put_back_into,
-    put_back_random,
-)
+from onecycle.torch._objects import find
+from onecycle.torch._random import GENERATORS, keep_random, put_back_random
+from onecycle.torch._state import OF_MODULES, keep_attributes, put_back_into
 
 Result = TypeVar("Result")
 

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import copy
-import random
-import sys
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from itertools import islice
-from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
+from functools import partial
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from onecycle.torch._objects import SIMPLE, walk
 from onecycle.torch._room import Copy, OnDisk, clone
 
 Tree = Any
-SIMPLE = (bool, int, float, complex, str, type(None), np.generic)
 LEFT_OUT = object()  # stands in a tree for what a file cannot hold
-_KEPT = (*SIMPLE, Tensor, np.ndarray, dict, list, tuple, deque)
+KEPT = (*SIMPLE, Tensor, np.ndarray, dict, list, tuple, deque)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +253,7 @@ def _objects(state: Mapping[Any, Any]) -> list[object]:
     """Objects of classes of its own that an optimizer keeps in its state, such as preconditioners."""
 
     def is_own(thing: object) -> bool:
-        library = (*_KEPT, set, nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType)
+        library = (*KEPT, set, nn.Module, torch.optim.Optimizer, type, ModuleType, FunctionType, MethodType)
         return hasattr(thing, "__dict__") and not isinstance(thing, library)
 
     def held(thing: object) -> Iterable[object]:
@@ -268,7 +263,7 @@ def _objects(state: Mapping[Any, Any]) -> list[object]:
             return list(thing)
         return list(vars(thing).values()) if is_own(thing) else ()
 
-    return [thing for thing in _walk(state.values(), held, most=2**20) if is_own(thing)]
+    return [thing for thing in walk(state.values(), held, most=2**20) if is_own(thing)]
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
@@ -299,283 +294,6 @@ _OF_GROUPS = frozenset({"params"})
 
 
 def _is_kept(name: object, value: object, but: frozenset[str]) -> bool:
-    if name in but or not isinstance(value, _KEPT):
+    if name in but or not isinstance(value, KEPT):
         return False
     return not (isinstance(name, str) and name.startswith("_") and "_hook" in name)
-
-
-# What the data pipeline holds ------------------------------------------------------------------------
-
-_PLAIN = (*_KEPT, set)
-_BOXES = (list, deque, set, dict)
-_MOST_INDICES = 2**22  # of an array that is copied; more are taken for data
-_PROTOCOLS = ("__iter__", "__next__", "__getitem__", "__call__")
-
-
-def pipeline(loader: object) -> list[object]:
-    """Loader, samplers, data sets and the like that `loader` leads to, the nearest first."""
-    found = _walk((loader,), _led_to)
-    return [each for each in found if each is loader or not isinstance(each, (tuple, *_BOXES))]
-
-
-def keep_counters(parts: Iterable[object]) -> list[dict[str, Any]]:
-    """Numbers, strings and flags among each part's attributes: what samplers and the like count."""
-    return [{n: v for n, v in _attributes(part).items() if isinstance(v, SIMPLE)} for part in parts]
-
-
-def put_back_counters(parts: Iterable[object], counters: list[dict[str, Any]]) -> None:
-    """Put back what `keep_counters` kept, past any `__setattr__`."""
-    for part, kept in zip(parts, counters, strict=True):
-        _set_attributes(part, kept)
-
-
-class Contents:
-    """What the parts of a pipeline refer to and in which order, none of its data copied.
-
-    Kept are each part's attributes and each container's items, as references, and a copy only of the
-    integers by which a part picks its samples. What has not changed is not written to.
-    """
-
-    def __init__(self, loader: object) -> None:
-        self._parts: list[tuple[object, dict[str, Any]]] = []
-        self._boxes: list[tuple[Any, list[Any]]] = []
-        self._indices: list[Tree] = []
-        for thing in _walk((loader,), _led_to):
-            if isinstance(thing, _BOXES):
-                self._boxes.append((thing, _items(thing)))
-            elif not isinstance(thing, tuple):
-                attributes = _attributes(thing)
-                self._parts.append((thing, attributes))
-                self._indices += [keep(value) for value in attributes.values() if _are_indices(value)]
-
-    def put_back(self) -> None:
-        """Put it all back, in the very objects."""
-        for part, kept in self._parts:
-            came = [n for n, v in _attributes(part).items() if n not in kept and isinstance(v, _PLAIN)]
-            _set_attributes(part, kept, came)
-        for box, items in self._boxes:
-            if not _same(_items(box), items):
-                box.clear()
-                (box.update if isinstance(box, (dict, set)) else box.extend)(items)
-        for kept in self._indices:
-            put_back(kept)
-
-
-def _led_to(thing: object) -> Iterable[object]:
-    """What of `thing` may itself be part of a pipeline, or a container of such parts."""
-    if isinstance(thing, dict):
-        held: Iterable[object] = thing.values()
-    else:
-        held = thing if isinstance(thing, (tuple, *_BOXES)) else _attributes(thing).values()
-    return [each for each in islice(held, 1024) if isinstance(each, (tuple, *_BOXES)) or _is_part(each)]
-
-
-def _is_part(thing: object) -> bool:
-    kind: Any = type(thing)
-    by_type = _are_parts(kind)
-    return all(isinstance(v, _PLAIN) for v in _attributes(thing).values()) if by_type is None else by_type
-
-
-@lru_cache(maxsize=1024)
-def _are_parts(kind: type) -> bool | None:
-    """Whether things of that type may be parts of a pipeline; None: if they hold but plain values."""
-    if issubclass(kind, (*SIMPLE, Tensor, np.ndarray, type, nn.Module, torch.optim.Optimizer, *GENERATORS)):
-        return False
-    if kind.__module__.partition(".")[0] in sys.stdlib_module_names:  # functions, files, queues, locks
-        return False
-    return True if any(hasattr(kind, protocol) for protocol in _PROTOCOLS) else None
-
-
-def _are_indices(value: object) -> bool:
-    if isinstance(value, Tensor):
-        whole = not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
-        return whole and value.layout == torch.strided and value.ndim == 1 and len(value) <= _MOST_INDICES
-    return (
-        type(value) is np.ndarray  # a memory map holds data
-        and value.dtype.kind in "iu"
-        and value.ndim == 1
-        and len(value) <= _MOST_INDICES
-        and value.flags.writeable
-    )
-
-
-def _items(box: Any) -> list[Any]:
-    return list(box.items() if isinstance(box, dict) else box)
-
-
-def _same(now: list[Any], then: list[Any]) -> bool:
-    """Whether both hold the very same things; the items of dicts are pairs of such."""
-    if len(now) != len(then):
-        return False
-    return all(
-        a is b or (type(a) is type(b) is tuple and len(a) == len(b) == 2 and a[0] is b[0] and a[1] is b[1])
-        for a, b in zip(now, then, strict=True)
-    )
-
-
-def _attributes(thing: object) -> dict[str, Any]:
-    """Attributes of `thing` itself, those in slots too, but not the workers of a DataLoader."""
-    attributes = dict(getattr(thing, "__dict__", {}))
-    kind: Any = type(thing)
-    for name, slot in _slots(kind):
-        with suppress(AttributeError):  # nothing in it yet
-            attributes[name] = slot.__get__(thing)
-    if isinstance(thing, DataLoader):
-        attributes.pop("_iterator", None)  # a subclass may keep none
-    return attributes
-
-
-def _set_attributes(thing: object, values: Mapping[str, Any], gone: Iterable[str] = ()) -> None:
-    """Give `thing` those of `values` that it has not, past any `__setattr__`, and take out those `gone`."""
-    kind: Any = type(thing)
-    own, slots, present = getattr(thing, "__dict__", {}), dict(_slots(kind)), _attributes(thing)
-    for name in gone:
-        if name in slots:
-            slots[name].__delete__(thing)
-        else:
-            del own[name]
-    for name, value in values.items():
-        if name in present and present[name] is value:
-            continue
-        if name in slots:
-            slots[name].__set__(thing, value)
-        else:
-            own[name] = value
-
-
-@lru_cache(maxsize=256)
-def _slots(kind: type) -> list[tuple[str, MemberDescriptorType]]:
-    slotted = [vars(each) for each in kind.__mro__ if "__slots__" in vars(each)]
-    return [(n, m) for each in slotted for n, m in each.items() if isinstance(m, MemberDescriptorType)]
-
-
-# Random generators -----------------------------------------------------------------------------------
-
-Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
-GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-
-
-def keep_random(generators: Iterable[Generator]) -> Tree:
-    """State of Python's, NumPy's and torch's global generators on each device, and of `generators`."""
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(legacy=False),  # noqa: NPY002 - the global one is what users' code draws from
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],  # type: ignore[no-untyped-call]
-        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
-        "own": [_generator_state(generator) for generator in generators],
-    }
-
-
-def put_back_random(generators: Iterable[Generator], tree: Tree) -> None:
-    """Put back what `keep_random` kept, as far as this machine has those devices."""
-    random.setstate(tree["python"])
-    np.random.set_state(tree["numpy"])  # noqa: NPY002
-    torch.set_rng_state(tree["torch"])
-    for index, state in enumerate(tree["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(state, index)
-    if tree["mps"] is not None and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(tree["mps"])
-    for generator, state in zip(generators, tree["own"], strict=True):
-        if isinstance(generator, np.random.Generator):
-            generator.bit_generator.state = state
-        elif isinstance(generator, random.Random):
-            generator.setstate(state)
-        else:
-            generator.set_state(state)
-
-
-def seed_random(generators: Iterable[Generator], seed: int) -> None:
-    """Seed Python's, NumPy's and torch's global generators, and each of `generators`."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    accelerator = getattr(torch, "accelerator", None)  # since torch 2.6
-    if accelerator is None or accelerator.is_available():
-        torch.manual_seed(seed)
-    else:  # the above also notes, with its stack, what to do should a device come: most of its time
-        torch.default_generator.manual_seed(seed)
-    for generator in generators:
-        if isinstance(generator, torch.Generator):
-            generator.manual_seed(seed)
-        elif isinstance(generator, np.random.Generator):
-            generator.bit_generator.state = type(generator.bit_generator)(seed).state
-        else:
-            generator.seed(seed)
-
-
-def _generator_state(generator: Generator) -> Any:
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    if isinstance(generator, np.random.RandomState):
-        return generator.get_state(legacy=False)
-    return generator.getstate()
-
-
-# Search ----------------------------------------------------------------------------------------------
-
-
-def find(kinds: tuple[type, ...], *roots: object, depth: int = 8, most: int = 10_000) -> list[Any]:
-    """Things of `kinds` that `roots` hold or, where functions, refer to: the nearest first, each once."""
-
-    def beyond(thing: object) -> Iterable[object]:
-        return () if isinstance(thing, kinds) else _held_by(thing)
-
-    return [thing for thing in _walk(roots, beyond, depth, most) if isinstance(thing, kinds)]
-
-
-def held_by(module: nn.Module) -> list[object]:
-    """What a module has as attributes, empty containers left out: it has a dozen for hooks alone."""
-    return [value for value in vars(module).values() if not isinstance(value, (dict, set)) or value]
-
-
-def _walk(
-    roots: Iterable[object], beyond: Callable[[object], Iterable[object]], depth: int = 8, most: int = 10_000
-) -> Iterator[Any]:
-    """`roots` and what lies `beyond` them, the nearest first, each once."""
-    seen: dict[int, object] = {}  # with the thing, so that no other takes its id
-    level = list(roots)
-    for _ in range(depth + 1):
-        below: list[object] = []
-        for thing in level:
-            if id(thing) in seen or len(seen) >= most:
-                continue
-            seen[id(thing)] = thing
-            yield thing
-            below += beyond(thing)
-        level = below
-
-
-def _held_by(thing: object) -> Iterable[object]:
-    if isinstance(thing, (list, tuple, set, deque)):
-        return islice(thing, 64)
-    if isinstance(thing, dict):
-        return islice(thing.values(), 64)
-    if isinstance(thing, FunctionType):
-        if (thing.__module__ or "").partition(".")[0] == "torch":
-            return ()
-        variables = [thing.__globals__[name] for name in thing.__code__.co_names if name in thing.__globals__]
-        return (*_cells(thing), *variables, *(thing.__defaults__ or ()))
-    if isinstance(thing, MethodType):
-        return (thing.__self__, thing.__func__)
-    if isinstance(thing, partial):
-        return (thing.func, *thing.args, *thing.keywords.values())
-    kind: Any = type(thing)
-    if _hold_nothing(kind):
-        return ()
-    if kind.__module__.partition(".")[0] == "torch":
-        return _attributes(thing).values()
-    methods = [value for value in vars(kind).values() if isinstance(value, FunctionType)]
-    return (*_attributes(thing).values(), *methods)
-
-
-@lru_cache(maxsize=1024)
-def _hold_nothing(kind: type) -> bool:
-    return issubclass(kind, (type, ModuleType, Tensor, nn.Module, *SIMPLE))
-
-
-def _cells(function: FunctionType) -> Iterator[object]:
-    for cell in function.__closure__ or ():
-        with suppress(ValueError):  # a variable that has no value yet
-            yield cell.cell_contents

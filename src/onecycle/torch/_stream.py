@@ -9,19 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from onecycle.torch._state import (
-    GENERATORS,
-    LEFT_OUT,
-    Contents,
-    Tree,
-    find,
-    keep_counters,
-    keep_random,
-    pipeline,
-    put_back_counters,
-    put_back_random,
-    seed_random,
-)
+from onecycle.torch._objects import find
+from onecycle.torch._pipeline import Contents, keep_counters, pipeline, put_back_counters
+from onecycle.torch._random import GENERATORS, keep_random, put_back_random, seed_random
+from onecycle.torch._state import LEFT_OUT, Tree
 
 END = object()  # of an epoch
 

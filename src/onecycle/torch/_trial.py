@@ -21,13 +21,12 @@ from onecycle.torch import _checkpoint
 from onecycle.torch._arguments import Amp, check_norm, device_of, differentiable, precision, scalar
 from onecycle.torch._batch import batch_size_of, batches_in, on_device, samples_in
 from onecycle.torch._hypers import Hypers
+from onecycle.torch._objects import find, held_by
 from onecycle.torch._optimizers import drop_gradients, needs_closure, swap, zeroes_as_torch
 from onecycle.torch._processes import Processes
 from onecycle.torch._room import PLACES, Copy, Place, clone, copier
 from onecycle.torch._state import (
     Tree,
-    find,
-    held_by,
     keep_modules,
     keep_optimizers,
     keep_parameters,
