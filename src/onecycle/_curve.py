@@ -166,7 +166,8 @@ class Curve:
         """Read a value off the curve.
 
         Args:
-            rule: a name in `onecycle._suggest.RULES`, other tools' rules included; None: the default.
+            rule: a name in `onecycle._suggest.RULES`, other tools' rules included; None: the default, which
+                takes the median of what each of several repeats says.
             use: what the rate is for: the peak of 1cycle, the maximum of a cyclical policy (with its base
                 as `base_lr`), or a constant rate. Only the default rule tells them apart.
 

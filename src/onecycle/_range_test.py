@@ -53,7 +53,8 @@ def range_test(
         start: first value, >= 0; > 0 for an exponential sweep.
         end: last value, reached by the last step.
         steps: values tried, >= 10; None: 100.
-        repeats: sweeps, each from the same state with a seed of its own: `seed`, `seed + 1`, …
+        repeats: sweeps, each from the same state with a seed of its own: `seed`, `seed + 1`, … Each is read
+            by itself: the suggestion differs less from seed to seed.
         sweep: "exponential" or, as in the papers, "linear".
         hyper: "lr", "momentum" or "weight_decay". The paper found the momentum test uninformative: the
             loss falls all the way up (arXiv 1803.09820, section 4.2).
