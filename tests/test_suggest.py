@@ -321,10 +321,11 @@ def test_sweeps_of_too_few_points_each_are_read_together() -> None:
 
 
 def test_the_default_rule_is_a_share_of_the_middle_of_the_trough() -> None:
-    curve = Curve(X, bowl())
+    curve = Curve(X, bowl(rise=1))
     seen, steepest, minimum = read(curve)
     assert (steepest, minimum) == (seen.steepest, seen.minimum)
     suggestion, trough = curve.suggest(), seen.trough or 0.0
+    assert trough < 5 * (seen.floor or 0.0)
     assert suggestion.value == pytest.approx(0.5 * trough)
     assert suggestion.low == pytest.approx(0.5 * trough / 5)
     assert suggestion.high == pytest.approx(0.5 * trough * 5)
@@ -335,6 +336,18 @@ def test_the_default_rule_is_a_share_of_the_middle_of_the_trough() -> None:
         "middle of its trough"
     )
     assert curve.suggest("onecycle") == suggestion
+
+
+def test_in_a_wide_trough_the_rate_is_told_by_where_it_begins() -> None:
+    # A net whose units have died stays as low as it was, up to any rate.
+    floor = SEEN.floor or 0.0
+    assert SEEN.trough is not None
+    assert SEEN.trough > 5 * floor
+    suggestion = Curve(X, bowl()).suggest()
+    assert suggestion.value == pytest.approx(2.5 * floor) == PLAIN
+    assert suggestion.reason.endswith(
+        f"1cycle does best at about 0.5 of {5 * floor:.3g}, 5 times where it flattens, as the trough is wide"
+    )
 
 
 def test_the_trough_is_where_less_than_a_fifth_of_the_drop_lacks() -> None:
@@ -377,9 +390,9 @@ def test_without_a_divergence_the_interval_has_its_full_reach() -> None:
         curve.suggest("divergence/4")
 
 
-def towards(value: float) -> float:
+def towards(value: float, most: float = 1.5) -> float:
     """Towards 0.1, but no further than half as much again."""
-    return value * min(max(0.1 / value, 1 / 1.5), 1.5)
+    return value * min(max(0.1 / value, 1 / most), most)
 
 
 def waiting(rise: float = 0.5, seed: int = 0) -> Any:
@@ -394,13 +407,16 @@ def test_with_sgd_a_loss_that_never_falls_is_read_at_a_share_of_where_it_rises()
     assert rises is not None
     assert rises == pytest.approx(0.25, rel=0.4)  # where (x / rise)^4 leaves the noise
     found, share = curve.suggest(), 0.14 * rises
-    assert found.value == pytest.approx(towards(share))
+    assert found.value == pytest.approx(towards(share, most=4))
     assert (found.low, found.high) == pytest.approx((share / 10, rises))
     assert found.reason == (
         f"the loss never clearly falls from 2.3, and rises from {rises:.3g} on; "
         "1cycle does best at about 0.14 of that with SGD, "
-        "times 1.5 towards 0.1, near which most nets train best with SGD"
+        "times 4 towards 0.1, near which most nets train best with SGD"
     )
+    near = Curve(2 * X, waiting(), settings={"trial": facts}).suggest()
+    assert near.value == pytest.approx(0.1)
+    assert share < 0.025 < 2 * share
     assert curve.suggest(use="constant").value == pytest.approx(0.5 * share)
     cycle = curve.suggest(use="cyclical")
     assert (cycle.value, cycle.base_lr) == pytest.approx((share, share / 4))
@@ -408,7 +424,7 @@ def test_with_sgd_a_loss_that_never_falls_is_read_at_a_share_of_where_it_rises()
     often = Curve(X, waiting(), settings={"trial": {**facts, "steps_per_epoch": 70}}).suggest()
     assert often == found
     off = Curve(X, waiting(), settings={"trial": {**facts, "momentum": 0.0}}).suggest()
-    assert off.value == pytest.approx(towards(share * (1 - 0.85**2) ** 0.5))
+    assert off.value == pytest.approx(towards(share * (1 - 0.85**2) ** 0.5, most=4))
 
 
 def test_with_sgd_ten_stands_for_divergence_where_the_loss_falls_up_to_there() -> None:
@@ -503,7 +519,7 @@ def test_a_constant_rate_is_below_the_peak_of_1cycle() -> None:
     constant = curve.suggest(use="constant")
     assert constant.value == pytest.approx(0.5 * curve.suggest().value)
     assert (constant.use, constant.base_lr) == ("constant", None)
-    assert constant.reason.endswith("the middle of its trough, times 0.5 for a rate that does not fall")
+    assert constant.reason.endswith("as the trough is wide, times 0.5 for a rate that does not fall")
     # Momentum stays what it was in the test, whatever it was; passes over the data count as for 1cycle.
     facts = {"optimizer": "SGD", "momentum": 0.0}
     assert Curve(X, bowl(), settings={"trial": facts}).suggest(use="constant").value == pytest.approx(
@@ -547,7 +563,7 @@ def trained(**facts: Any) -> Suggestion:
 
 
 SEEN = anchors(Curve(X, bowl()))
-PLAIN = 0.5 * (SEEN.trough or 0.0)
+PLAIN = 0.5 * 5 * (SEEN.floor or 0.0)
 EDGE = 0.14 * (SEEN.divergence or 0.0)
 
 
@@ -563,7 +579,7 @@ def test_with_sgd_a_share_of_the_rate_of_divergence_is_read() -> None:
     # Without one, the trough, and without that the least loss.
     flat = Curve(X, bowl(rise=11), settings={"trial": {"optimizer": "SGD"}})
     assert anchors(flat).divergence is None
-    assert flat.suggest().value == pytest.approx(towards(0.5 * (anchors(flat).trough or 0.0)))
+    assert flat.suggest().value == pytest.approx(towards(2.5 * (anchors(flat).floor or 0.0)))
     once = np.where(X < 1, bowl(), 0.31 + 1e-3 * X)  # least below 1, and hardly higher above
     level = Curve(X, once, settings={"trial": {"optimizer": "SGD"}})
     assert anchors(level).trough is None

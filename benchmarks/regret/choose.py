@@ -23,14 +23,26 @@ from benchmarks.regret.measure import Floats, Oracle
 from benchmarks.regret.rules import DEFAULT, judge, load, named
 from benchmarks.regret.tasks import select
 from onecycle import _default_rule
-from onecycle._anchors import read
-from onecycle._default_rule import _SHARE, for_momentum, passes
+from onecycle._anchors import anchors, read
+from onecycle._default_rule import _SHARE, _WIDEST, for_momentum, passes
 
 WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 POWERS = (0.0, 1 / 3, 1 / 2)
 SHARES = 10 ** np.arange(-1.0, 0.11, 0.1)
 SGD = ("sgd", "momentum", "nesterov")
-MOVES = (1.0, 1.25, 1.5, 1.75, 2.0, 3.0, 100.0)
+MOVES = (
+    (1.0, 1.0),
+    (1.25, 4.0),
+    (1.5, 1.5),
+    (1.5, 2.0),
+    (1.5, 3.0),
+    (1.5, 4.0),
+    (1.5, 6.0),
+    (1.5, 100.0),
+    (2.0, 4.0),
+    (3.0, 4.0),
+    (100.0, 100.0),
+)
 CAP = 1.0  # a regret above it counts as this in the second column: one task has nearly all of the mean
 CAP_MOVED = 0.5  # likewise, of what is read and moved
 
@@ -87,30 +99,35 @@ def report(results: Path = RESULTS) -> str:
 
 def _moves(results: Path) -> list[str]:
     """How the rule does with SGD when what is read is moved towards one rate for all."""
-    read: list[tuple[Oracle, float, Floats]] = []
-    with mock.patch.object(_default_rule, "_FARTHEST", 1.0):
+    read: list[tuple[Oracle, float, Floats, Floats]] = []
+    with (
+        mock.patch.object(_default_rule, "_FARTHEST", 1.0),
+        mock.patch.object(_default_rule, "_FARTHEST_ON_PLATEAU", 1.0),
+    ):
         for task in select(split="dev"):
             case = load(task, results=results)
             if case is not None and task.optimizer in SGD:
                 readings = judge(named(DEFAULT), case)
                 rates = [math.nan if each.refused else each.rate for each in readings]
-                read.append((case.oracle, task.usual_lr, np.array(rates)))
+                flat = [anchors(curve).minimum is None for curve in case.curves]
+                read.append((case.oracle, task.usual_lr, np.array(rates), np.array(flat)))
     lines = [
-        f"{len(read)} tasks of dev with SGD: what is read, moved to 0.1, by no more than so many times",
-        f"{'at most':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}",
+        f"{len(read)} tasks of dev with SGD: what is read, moved to 0.1, by no more than so many times, and "
+        "where the loss never fell",
+        f"{'at most':>8}{'never':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}",
     ]
-    return lines + [_moved(read, farthest) for farthest in (MOVES if read else ())]
+    return lines + [_moved(read, *farthest) for farthest in (MOVES if read else ())]
 
 
-def _moved(read: Sequence[tuple[Oracle, float, Floats]], farthest: float) -> str:
-    rates = [rate * np.clip(0.1 / rate, 1 / farthest, farthest) for _, _, rate in read]
-    regrets = [
-        oracle.regrets(np.where(np.isnan(rate), usual, rate))
-        for (oracle, usual, _), rate in zip(read, rates, strict=True)
-    ]
+def _moved(read: Sequence[tuple[Oracle, float, Floats, Floats]], farthest: float, flat: float) -> str:
+    regrets = []
+    for oracle, usual, rate, never in read:
+        most = np.where(never, flat, farthest)
+        moved = rate * np.clip(0.1 / rate, 1 / most, most)
+        regrets.append(oracle.regrets(np.where(np.isnan(moved), usual, moved)))
     means, sweeps = np.array([regret.mean() for regret in regrets]), np.concatenate(regrets)
     return (
-        f"{farthest:8.4g}{means.mean():8.3f}{np.minimum(means, CAP_MOVED).mean():8.3f}"
+        f"{farthest:8.4g}{flat:8.4g}{means.mean():8.3f}{np.minimum(means, CAP_MOVED).mean():8.3f}"
         f"{np.median(sweeps):8.3f}{(sweeps <= 0.05).mean():8.0%}"
     )
 
@@ -127,4 +144,5 @@ def _seen(curve: oc.Curve) -> tuple[float, ...]:
     except oc.Inconclusive:
         return (np.nan,) * 5
     factor = math.prod(for_momentum(curve).values())
-    return minimum, found.trough or np.nan, found.divergence or np.nan, factor, passes(curve)
+    trough = min(found.trough or np.nan, _WIDEST * (found.floor or np.nan))
+    return minimum, trough, found.divergence or np.nan, factor, passes(curve)

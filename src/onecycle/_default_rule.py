@@ -17,6 +17,9 @@ from onecycle._suggestion import Suggestion, Use
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-default-rule.md: sweeps of 100 steps,
 # each task's best rate for 1cycle against what the curve shows.
 _SHARE = 0.5  # of the middle of the trough
+# Times the rate where the fall flattens is that middle at most: a net whose units have died outputs the mean,
+# and its loss stays low up to any rate.
+_WIDEST = 5.0
 _SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
 # What was seen before is no measure of what is new: small data want smaller rates.
 _BY_PASSES, _BY_PASSES_WITH_SGD = -1 / 2, -1 / 3  # powers of the number of passes over the data
@@ -27,9 +30,11 @@ _HIGHEST = 10.0
 # 0.8, so the answer lies between the two.
 _MOSTLY = 0.1
 _FARTHEST = 1.5  # times that what is read is moved there at most
+_FARTHEST_ON_PLATEAU = 4.0  # likewise, where the loss never fell: that edge is known to a factor of two
 # The interval reaches this many times down and up; it held the best rate of 85 sweeps in a hundred.
 _REACH: Mapping[Use, float] = {"one_cycle": 5.0, "cyclical": 15.0, "constant": 10.0}
-_CONSTANT = 0.5  # of that, for a rate that holds throughout, with the momentum of the test
+_WIDER = 2.0  # times that, where the curve has no turn
+_CONSTANT = 0.5  # of what is read, for a rate that holds throughout, with the momentum of the test
 _BASE = 4  # Smith (arXiv 1506.01186, section 3.3): a base a third or a fourth of the maximum
 _PEAK_MOMENTUM = 0.85  # of 1cycle, where its rate is highest
 # Their steps grow with momentum; those of the Adam family do not.
@@ -47,7 +52,6 @@ class _Reading:
     what: str
     end: float | None  # from which on it diverges
     factors: Mapping[str, float]  # further ones, by their words
-    reach: float = 1.0  # times which the interval is wider
 
     @property
     def peak(self) -> float:
@@ -70,7 +74,7 @@ def peak(curve: Curve, rule: str, use: Use = "one_cycle") -> Suggestion:
     value = seen.rate * math.prod(factors.values())
     low, high = _interval(seen, value, use)
     if use == "one_cycle":
-        usual = _towards_usual(curve, value)
+        usual = _towards_usual(curve, value, on_plateau=seen.found.minimum is None)
         factors |= usual
         value *= math.prod(usual.values())
     reason = f"{seen.words}; {', times '.join(factors)}"
@@ -127,15 +131,18 @@ def _look_at(curve: Curve) -> _Reading:
     rate, share, what = minimum, _SHARE, "the rate with the least loss"
     if sgd and found.divergence is not None:
         rate, share, what = found.divergence, _SHARE_OF_EDGE, "that with SGD"
-    elif found.trough is not None:
+    elif found.trough is not None and found.floor is not None:
         rate, what = found.trough, f"{found.trough:.3g}, the middle of its trough"
+        if rate > _WIDEST * found.floor:
+            rate = _WIDEST * found.floor
+            what = f"{rate:.3g}, {_WIDEST:g} times where it flattens, as the trough is wide"
     return _Reading(found, told(found), rate, share, what, found.divergence, for_passes(curve))
 
 
 def _on_plateau(found: Anchors, rises: float) -> _Reading:
     words = f"the loss never clearly falls from {found.start:.3g}, and rises from {rises:.3g} on"
     # Of data that taught nothing, it does not matter how often they were seen.
-    return _Reading(found, words, rises, _SHARE_OF_EDGE, "that with SGD", rises, factors={}, reach=2.0)
+    return _Reading(found, words, rises, _SHARE_OF_EDGE, "that with SGD", rises, factors={})
 
 
 def _on_slope(curve: Curve, found: Anchors) -> _Reading:
@@ -145,7 +152,7 @@ def _on_slope(curve: Curve, found: Anchors) -> _Reading:
         f"but hardly any net trains beyond {_HIGHEST:g}"
     )
     passes = for_passes(curve)
-    return _Reading(found, words, _HIGHEST, _SHARE_OF_EDGE, "that with SGD", end, passes, reach=2.0)
+    return _Reading(found, words, _HIGHEST, _SHARE_OF_EDGE, "that with SGD", end, passes)
 
 
 def for_momentum(curve: Curve) -> dict[str, float]:
@@ -175,15 +182,17 @@ def passes(curve: Curve) -> float:
     return max(int(curve.step.max()) / per_epoch, 1.0) if per_epoch else 1.0
 
 
-def _towards_usual(curve: Curve, value: float) -> dict[str, float]:
+def _towards_usual(curve: Curve, value: float, *, on_plateau: bool) -> dict[str, float]:
     if curve.hyper != "lr" or not _with_sgd(curve):
         return {}
-    factor = min(max(_MOSTLY / value, 1 / _FARTHEST), _FARTHEST)
+    farthest = _FARTHEST_ON_PLATEAU if on_plateau else _FARTHEST
+    factor = min(max(_MOSTLY / value, 1 / farthest), farthest)
     return {f"{factor:.2g} towards {_MOSTLY:g}, near which most nets train best with SGD": factor}
 
 
 def _interval(seen: _Reading, value: float, use: Use) -> tuple[float, float]:
-    reach = seen.reach * _REACH[use]
+    turns = seen.found.minimum is not None and not seen.found.falling
+    reach = _REACH[use] if turns else _WIDER * _REACH[use]
     return value / reach, min(value * reach, max(seen.end or math.inf, value))
 
 

@@ -63,6 +63,7 @@ def test_the_constants_are_among_the_best_of_what_was_recorded() -> None:
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in others}
     assert rows["0.00", "0.50"][3] == "0.50"  # a share of the trough
     assert float(rows["0.00", "0.50"][0]) == min(float(row[0]) for row in rows.values())
-    table = {line.split()[0]: line.split()[1:] for line in moves}
+    table = {tuple(line.split()[:2]): line.split()[2:] for line in moves}
     assert len(table) == len(choose.MOVES)
-    assert all(float(a) < float(b) for a, b in zip(table["1.5"][:3], table["1"][:3], strict=True))
+    for worse in (("1", "1"), ("1.5", "1.5"), ("1.5", "2")):
+        assert all(float(a) < float(b) for a, b in zip(table["1.5", "4"][:2], table[worse][:2], strict=True))
