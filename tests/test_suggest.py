@@ -580,11 +580,11 @@ def test_with_sgd_a_share_of_the_rate_of_divergence_is_read() -> None:
     flat = Curve(X, bowl(rise=11), settings={"trial": {"optimizer": "SGD"}})
     assert anchors(flat).divergence is None
     assert flat.suggest().value == pytest.approx(towards(2.5 * (anchors(flat).floor or 0.0)))
-    once = np.where(X < 1, bowl(), 0.31 + 1e-3 * X)  # least below 1, and hardly higher above
-    level = Curve(X, once, settings={"trial": {"optimizer": "SGD"}})
-    assert anchors(level).trough is None
-    assert level.suggest().value == pytest.approx(towards(0.5 * (anchors(level).minimum or 0.0)))
-    assert "0.5 of the rate with the least loss, times" in level.suggest().reason
+    level = np.interp(np.log10(X), [-1, -0.5, -0.2, 0.2], [1, 0, 0, 0.05])
+    suggestion = Curve(X, level, settings={"trial": {"optimizer": "SGD"}}).suggest()
+    assert anchors(Curve(X, level)).trough is None
+    assert suggestion.value == pytest.approx(towards(0.5 * (anchors(Curve(X, level)).minimum or 0.0)))
+    assert "0.5 of the rate with the least loss, times" in suggestion.reason
 
 
 @pytest.mark.parametrize(

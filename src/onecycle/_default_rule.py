@@ -16,7 +16,7 @@ from onecycle._suggestion import Suggestion, Use
 
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-default-rule.md: sweeps of 100 steps,
 # each task's best rate for 1cycle against what the curve shows.
-_SHARE = 0.5  # of the middle of the trough
+_SHARE = 0.5  # of the middle of the trough, or else of the rate with the least loss
 # Times the rate where the fall flattens is that middle at most: a net whose units have died outputs the mean,
 # and its loss stays low up to any rate.
 _WIDEST = 5.0
@@ -128,15 +128,16 @@ def _look_at(curve: Curve) -> _Reading:
     if sgd and found.falling and curve.hyper == "lr" and curve.value.max() >= _HIGHEST * (1 - 1e-9):
         return _on_slope(curve, found)
     _, minimum = turn(curve, smoothed, found)
-    rate, share, what = minimum, _SHARE, "the rate with the least loss"
-    if sgd and found.divergence is not None:
-        rate, share, what = found.divergence, _SHARE_OF_EDGE, "that with SGD"
-    elif found.trough is not None and found.floor is not None:
+    end, factors = found.divergence, for_passes(curve)
+    if sgd and end is not None:
+        return _Reading(found, told(found), end, _SHARE_OF_EDGE, "that with SGD", end, factors)
+    rate, what = minimum, "the rate with the least loss"
+    if found.trough is not None:
         rate, what = found.trough, f"{found.trough:.3g}, the middle of its trough"
-        if rate > _WIDEST * found.floor:
-            rate = _WIDEST * found.floor
-            what = f"{rate:.3g}, {_WIDEST:g} times where it flattens, as the trough is wide"
-    return _Reading(found, told(found), rate, share, what, found.divergence, for_passes(curve))
+    if found.floor is not None and rate > _WIDEST * found.floor:
+        rate = _WIDEST * found.floor
+        what = f"{rate:.3g}, {_WIDEST:g} times where it flattens, as the trough is wide"
+    return _Reading(found, told(found), rate, _SHARE, what, end, factors)
 
 
 def _on_plateau(found: Anchors, rises: float) -> _Reading:
