@@ -22,7 +22,7 @@ _SHARE = 0.5  # of the middle of the trough, or else of the rate with the least 
 _WIDEST = 5.0
 _SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
 # What was seen before is no measure of what is new: small data want smaller rates.
-_BY_PASSES, _BY_PASSES_WITH_SGD = -1 / 2, -1 / 3  # powers of the number of passes over the data
+_BY_PASSES = -1 / 2  # the power of the number of passes over the data
 # With SGD: counts as it where the loss falls up to there. Nobody trains with more, and a net whose units have
 # died there does not diverge.
 _HIGHEST = 10.0
@@ -173,7 +173,7 @@ def for_passes(curve: Curve) -> dict[str, float]:
     number = passes(curve)
     if number <= 1:
         return {}
-    factor = number ** (_BY_PASSES_WITH_SGD if _with_sgd(curve) else _BY_PASSES)
+    factor = number**_BY_PASSES
     return {f"{factor:.2g} for going over the data {number:.2g} times": factor}
 
 

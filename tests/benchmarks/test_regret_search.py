@@ -58,10 +58,10 @@ def test_intervals_are_tried_on_the_task_that_they_were_not_made_of() -> None:
 def test_the_constants_are_among_the_best_of_what_was_recorded() -> None:
     with_sgd, others, moves = (part.splitlines()[2:] for part in choose.report().split("\n\n"))
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in with_sgd}
-    assert rows["0.00", "0.33"][3] in ("0.13", "0.16")  # a share of divergence: 0.14
-    assert float(rows["0.00", "0.33"][0]) == min(float(row[0]) for row in rows.values())
+    assert rows["0.00", "0.50"][3] in ("0.13", "0.16")  # a share of divergence: 0.14
+    assert float(rows["0.00", "0.50"][0]) == min(float(row[0]) for row in rows.values())
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in others}
-    assert rows["0.00", "0.50"][3] == "0.50"  # a share of the trough
+    assert rows["0.00", "0.50"][3] in ("0.40", "0.50")  # a share of the trough: 0.5
     assert float(rows["0.00", "0.50"][0]) == min(float(row[0]) for row in rows.values())
     table = {tuple(line.split()[:2]): line.split()[2:] for line in moves}
     assert len(table) == len(choose.MOVES)
