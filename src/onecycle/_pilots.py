@@ -142,7 +142,7 @@ def settle(
         value = _best(ends, start, rate)
         said += f", but about as low from {flat[0]:.2g} to {flat[-1]:.2g}, so they do not tell"
         return Settled(value, tried, diverged, said)
-    value, trust = _vertex(ends), TRUST * min(1, steps / total_steps / ENOUGH)
+    value, trust = _vertex(ends, start), TRUST * min(1, steps / total_steps / ENOUGH)
     if _trained(firsts, start):
         shorter = min(firsts.values())
         power = _gain(shorter, ends[tried]) / math.log(steps / how.steps[0])
@@ -219,7 +219,7 @@ def _best(seen: dict[float, float], start: float, rate: float) -> float:
     """Where pilots end lowest; `rate`, but none that was seen to be worse, where they tie over a decade."""
     flat = _plateau(seen, start)
     if not flat:
-        return _vertex(seen)
+        return _vertex(seen, start)
     return min(max(rate, flat[0] if min(seen) < flat[0] else 0.0), flat[-1])
 
 
@@ -228,12 +228,16 @@ def _gain(shorter: float, longer: float) -> float:
     return math.log(shorter / longer) if shorter > 0 and longer > 0 else shorter - longer
 
 
-def _vertex(seen: dict[float, float]) -> float:
-    """Where a parabola through the best pilot and its neighbours is least, within half a step of it."""
+def _vertex(seen: dict[float, float], start: float) -> float:
+    """Where a parabola through the best pilot and its neighbours is least, within half a step of it.
+
+    Where the best is the last one, it is halfway to the one beside it if that ties.
+    """
     rates = sorted(rate for rate, loss in seen.items() if loss < math.inf)
     at = min(range(len(rates)), key=lambda i: seen[rates[i]])
     if not 0 < at < len(rates) - 1:
-        return rates[at]
+        beside = rates[at + 1 if at == 0 else at - 1] if len(rates) > 1 else rates[at]
+        return rates[at] if better(seen[rates[at]], seen[beside], start) else math.sqrt(rates[at] * beside)
     x: Array = np.log10(rates[at - 1 : at + 2])
     y: Array = np.array([seen[rate] for rate in rates[at - 1 : at + 2]])
     y = np.log(y) if (y > 0).all() else y
