@@ -129,6 +129,16 @@ def test_the_vertex_of_a_parabola_in_the_logarithm_of_the_loss_is_read() -> None
     assert math.log10(settled.value) == pytest.approx(-1 + TRUST * (0.1 + DOWN))
 
 
+def test_where_the_last_rate_ties_with_the_one_beside_it_the_middle_is_read() -> None:
+    ends = {-1.5: 0.5, -1.0: 0.501, -0.5: 0.9}
+    settled = settle(Runs(lambda x, _: ends[round(x, 2)]), 0.1, ONE, 1000, START)
+    assert settled.tried == pytest.approx(10**-1.5)
+    assert math.log10(settled.value) == pytest.approx(-1.25 + DOWN + 0.5 * (1 - TRUST))
+    ends[-1.0] = 0.7
+    settled = settle(Runs(lambda x, _: ends[round(x, 2)]), 0.1, ONE, 1000, START)
+    assert math.log10(settled.value) == pytest.approx(-1.5 + DOWN + 0.5 * (1 - TRUST))
+
+
 @pytest.mark.parametrize(
     ("rate", "below", "value", "ties"),
     [
@@ -177,7 +187,7 @@ def test_pilots_that_gain_no_more_than_noise_leave_the_rate_where_it_was() -> No
     )
     # But no higher than what pilots bear.
     runs = Runs(lambda x, _: 1.98 if x < -1.2 else math.inf)
-    assert settle(runs, 0.1, TWO, 1000, START, noise=0.05).value == pytest.approx(10**-1.5)
+    assert -1.75 < math.log10(settle(runs, 0.1, TWO, 1000, START, noise=0.05).value) < -1.2
     # A gain beyond the noise counts, and so does a loss.
     assert settle(Runs(bowl(-1.0)), 0.1, ONE, 1000, START, noise=0.05).told
     with pytest.raises(oc.Inconclusive, match="ended below the loss it began with, 2: give a larger"):
