@@ -98,9 +98,16 @@ def test_losses_that_are_negative_gain_by_difference() -> None:
 
 
 def test_the_move_is_bounded() -> None:
-    runs = Runs(lambda x, steps: (1 / steps) ** 9 * (1 + (x + 1.0) ** 2))
+    runs = Runs(lambda x, steps: (20 / steps) ** 3.5 * (1 + (x + 1.0) ** 2))
     settled = settle(runs, 0.1, TWO, 1000, START)
     assert math.log10(settled.value) == pytest.approx(-1 + 0.75 - 0.5 * (1 - TRUST))
+
+
+def test_a_loss_that_is_a_thousandth_of_the_first_is_no_further_gain() -> None:
+    runs = Runs(lambda x, steps: (1 / steps) ** 9 * (1 + (x + 1.0) ** 2))
+    settled = settle(runs, 0.1, TWO, 1000, START)
+    assert settled.value < 0.1
+    assert "longer runs gain little, and want a lower rate" in settled.reason
 
 
 def test_one_length_cannot_tell_and_stays_below() -> None:
@@ -130,13 +137,13 @@ def test_the_vertex_of_a_parabola_in_the_logarithm_of_the_loss_is_read() -> None
 
 
 def test_where_the_last_rate_ties_with_the_one_beside_it_the_middle_is_read() -> None:
-    ends = {-1.5: 0.5, -1.0: 0.501, -0.5: 0.9}
+    ends = {-2.0: 0.9, -1.5: 0.5, -1.0: 0.501, -0.5: 0.9}
     settled = settle(Runs(lambda x, _: ends[round(x, 2)]), 0.1, ONE, 1000, START)
     assert settled.tried == pytest.approx(10**-1.5)
     assert math.log10(settled.value) == pytest.approx(-1.25 + DOWN + 0.5 * (1 - TRUST))
     ends[-1.0] = 0.7
     settled = settle(Runs(lambda x, _: ends[round(x, 2)]), 0.1, ONE, 1000, START)
-    assert math.log10(settled.value) == pytest.approx(-1.5 + DOWN + 0.5 * (1 - TRUST))
+    assert -1.7 < math.log10(settled.value) < -1.6
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ USUAL = 4  # of the second, which mostly do
 LONGEST = 1 / 8  # of the training
 SHARE = 0.6  # of the updates that goes to the second length
 FEW = (3, 1 / 5, 0.75)  # the same three for fewer and longer ones
+SOLVED = 1e-3  # times the loss at the start: to end below it is no further gain
 TIE = 0.03  # losses nearer than this share of what was gained are as good
 PLATEAU = 0.95  # decades that tie, and so do not tell
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-pilots.md.
@@ -145,7 +146,7 @@ def settle(
     value, trust = _vertex(ends, start), TRUST * min(1, steps / total_steps / ENOUGH)
     if _trained(firsts, start):
         shorter = min(firsts.values())
-        power = _gain(shorter, ends[tried]) / math.log(steps / how.steps[0])
+        power = _gain(shorter, ends[tried], SOLVED * start) / math.log(steps / how.steps[0])
         move = (total_steps / steps) ** (POWER * (power - 1))
         value *= min(max(move, 1 / FARTHEST), FARTHEST)
         said += f", where those of {how.steps[0]} ended with {shorter:.4g}: " + (
@@ -223,9 +224,11 @@ def _best(seen: dict[float, float], start: float, rate: float) -> float:
     return min(max(rate, flat[0] if min(seen) < flat[0] else 0.0), flat[-1])
 
 
-def _gain(shorter: float, longer: float) -> float:
+def _gain(shorter: float, longer: float, solved: float) -> float:
     """Logarithm of the ratio of two losses; their difference where one is negative, as of densities."""
-    return math.log(shorter / longer) if shorter > 0 and longer > 0 else shorter - longer
+    if shorter <= 0 or longer <= 0:
+        return shorter - longer
+    return math.log(max(shorter, solved) / max(longer, solved))
 
 
 def _vertex(seen: dict[float, float], start: float) -> float:
