@@ -83,15 +83,15 @@ def peak(curve: Curve, rule: str, use: Use = "one_cycle") -> Suggestion:
 
 def _look(curve: Curve) -> _Reading:
     """The reading of a curve: of several sweeps, the median of their readings."""
-    sweeps = _sweeps(curve)
-    if len(sweeps) <= 1:
+    parts = repeats(curve)
+    if len(parts) <= 1:
         return _look_at(curve)
     seen = []
-    for sweep in sweeps:
+    for mine in parts:
         with suppress(Inconclusive):
-            seen.append(_look_at(sweep))
+            seen.append(_look_at(_part(curve, mine)))
     # A fall that is lost in the noise of one sweep may be clear in all of them.
-    if 2 * len(seen) < len(sweeps):
+    if 2 * len(seen) < len(parts):
         return _look_at(curve)
     seen.sort(key=lambda reading: reading.peak)
     lower, upper = seen[(len(seen) - 1) // 2], seen[len(seen) // 2]
@@ -103,18 +103,16 @@ def _look(curve: Curve) -> _Reading:
     return replace(lower, words=words, factors={**lower.factors, **between})
 
 
-def _sweeps(curve: Curve) -> list[Curve]:
-    return [
-        Curve(
-            curve.value[mine],
-            curve.loss[mine],
-            curve.step[mine],
-            hyper=curve.hyper,
-            sweep=curve.sweep,
-            settings=curve.settings,
-        )
-        for mine in repeats(curve)
-    ]
+def _part(curve: Curve, mine: Any) -> Curve:
+    """One sweep of several, by what selects its points."""
+    return Curve(
+        curve.value[mine],
+        curve.loss[mine],
+        curve.step[mine],
+        hyper=curve.hyper,
+        sweep=curve.sweep,
+        settings=curve.settings,
+    )
 
 
 def _look_at(curve: Curve) -> _Reading:
