@@ -21,41 +21,39 @@ from benchmarks.regret.jobs import Row
 from benchmarks.regret.measure import Floats, Oracle
 from benchmarks.regret.tasks import Task, select
 from onecycle import _pilots
-from onecycle._find import Seen, look
+from onecycle._find import SWEEP, Seen, look
 
-KIND, COLUMNS = "pilots", ("part", "quarter", "seed")
-PARTS = (32, 16, 10)  # of the length of the training
+KIND, COLUMNS = "pilots", ("steps", "quarter", "seed")
 SEEDS = 3
 BELOW, ABOVE = 7, 8  # quarters of a decade around the oracle's best rate
-SHORT, LONG = (
-    (32, 16),
-    10,
-)  # the parts that the two lengths stand for; the second where the first is too short
-TOO_SHORT = 20  # updates
-POWERS = (0.0, 0.5, 0.75, 1.0)
-TRUSTS = (0.5, 0.75, 1.0)
+POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+DOUBTS = (0.0, 0.2, 0.4, 0.6)
 
 
-def run(name: str, part: int, quarter: int, seed: int) -> Row:
+def lengths(task: Task) -> _pilots.Plan:
+    """What a search that may spend one training has room for after its sweep."""
+    how = _pilots.plan(task.total_steps - SWEEP, task.total_steps)
+    assert how is not None
+    return how
+
+
+def run(name: str, steps: int, quarter: int, seed: int) -> Row:
     """One pilot of a fresh trial."""
-    task = select([name])[0]
-    trial = task.build(seed)
-    steps = task.total_steps // part
+    trial = select([name])[0].build(seed)
     begin = time.process_time()
     before = _before(name, seed)
     history = oc.train(trial, oc.one_cycle(10 ** (quarter / 4), steps), progress=False)
     loss = history.last("val_loss")
     diverged = history.diverged or loss is None or not math.isfinite(loss)
     return {
-        "part": part,
+        "steps": steps,
         "quarter": quarter,
         "seed": seed,
-        "steps": steps,
         "before": before,
         "val_loss": math.nan if loss is None else loss,
         "diverged": diverged,
         "seconds": round(time.process_time() - begin, 3),
-        "said": f"1/{part}, rate 10^{quarter / 4:.2f}, seed {seed}: "
+        "said": f"{steps} updates, rate 10^{quarter / 4:.2f}, seed {seed}: "
         + ("diverged" if diverged else f"loss {loss:.4g}"),
     }
 
@@ -71,7 +69,7 @@ def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, resul
     def wanted(task: Task) -> Iterator[tuple[int, int, int]]:
         best = round(4 * math.log10(Oracle.of(oracle.load(task, results)).best_rate))
         quarters = range(best - BELOW, best + ABOVE + 1)
-        yield from product(PARTS, quarters, range(seeds))
+        yield from product(lengths(task).steps, quarters, range(seeds))
 
     records.record(
         KIND,
@@ -81,7 +79,7 @@ def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, resul
         wanted,
         workers=workers,
         results=results,
-        steps=lambda task: task.total_steps // PARTS[1],
+        steps=lambda task: lengths(task).steps[-1],
     )
 
 
@@ -96,27 +94,24 @@ class Recorded:
     oracle: Oracle
     seen: Seen
     before: float
-    ends: Mapping[tuple[int, int], float]  # by part and quarter; inf: diverged
+    ends: Mapping[tuple[int, int], float]  # by steps and quarter; inf: diverged
 
     def settled(self) -> float:
         """What `onecycle._pilots.settle` says; the usual rate where it refuses."""
-        total = self.task.total_steps
-        short = next((part for part in SHORT if total // part >= TOO_SHORT), SHORT[-1])
-        parts = {total // part: part for part in (short, LONG)}
-        how = _pilots.Plan(tuple(sorted(parts)), _pilots.RUNGS)
 
         def ends(rates: Sequence[float], steps: int) -> list[float]:
-            return [self._end(parts[steps], round(4 * math.log10(rate))) for rate in rates]
+            return [self._end(steps, round(4 * math.log10(rate))) for rate in rates]
 
         begin = 10 ** (round(4 * math.log10(self.seen.begin)) / 4)  # on the grid
+        how, total = lengths(self.task), self.task.total_steps
         try:
             return _pilots.settle(ends, begin, how, total, self.before, noise=self.seen.noise).value
         except oc.Inconclusive:
             return self.task.usual_lr
 
-    def _end(self, part: int, quarter: int) -> float:
+    def _end(self, steps: int, quarter: int) -> float:
         lowest = min(q for _, q in self.ends)
-        return self.ends.get((part, max(quarter, lowest)), math.inf)
+        return self.ends.get((steps, max(quarter, lowest)), math.inf)
 
 
 def load(task: Task, results: Path = RESULTS) -> list[Recorded]:
@@ -131,7 +126,7 @@ def load(task: Task, results: Path = RESULTS) -> list[Recorded]:
         except oc.Inconclusive:
             seen = Seen(None, begin=task.usual_lr)
         ends = {
-            (row["part"], row["quarter"]): math.inf if row["diverged"] else row["val_loss"] for row in mine
+            (row["steps"], row["quarter"]): math.inf if row["diverged"] else row["val_loss"] for row in mine
         }
         found.append(Recorded(task, Oracle.of(oracle.load(task, results)), seen, mine[0]["before"], ends))
     return found
@@ -141,15 +136,15 @@ def report(results: Path = RESULTS) -> str:
     """Final loss over the oracle's best, a geometric mean over tasks, by the constants of the reading."""
     cases = {task.name: load(task, results) for task in select(split="dev")}
     cases = {name: found for name, found in cases.items() if found}
-    pairs = list(product(POWERS, TRUSTS))
-    table = np.array([_ratios(cases, power, trust) for power, trust in pairs])
+    pairs = list(product(POWERS, DOUBTS))
+    table = np.array([_ratios(cases, power, doubt) for power, doubt in pairs])
     alone = np.array([np.mean([_ratio(each, each.seen.begin) for each in found]) for found in cases.values()])
-    kept = _ratios(cases, _pilots.POWER, _pilots.TRUST)
+    kept = _ratios(cases, _pilots.POWER, _pilots.DOUBT)
     lines = [
         f"{len(cases)} tasks of dev; final loss over the best of the oracle's grid",
         f"{'':28}{'mean':>8}{'median':>8}{'worst':>8}",
         _line("the range test alone", alone),
-        *(_line(f"power {p:g}, trust {t:g}", row) for (p, t), row in zip(pairs, table, strict=True)),
+        *(_line(f"power {p:g}, doubt {d:g}", row) for (p, d), row in zip(pairs, table, strict=True)),
         f"{'the best of these, left out':28}{math.exp(left_out(table)):8.3f}",
         "",
         f"{'task':32}{'sweep':>8}{'settled':>9}",
@@ -161,9 +156,9 @@ def report(results: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def _ratios(cases: Mapping[str, Sequence[Recorded]], power: float, trust: float) -> Floats:
+def _ratios(cases: Mapping[str, Sequence[Recorded]], power: float, doubt: float) -> Floats:
     """Logarithms, one for each task, of the mean ratio over seeds."""
-    with mock.patch.multiple(_pilots, POWER=power, TRUST=trust):
+    with mock.patch.multiple(_pilots, POWER=power, DOUBT=doubt):
         return np.array(
             [np.mean([_ratio(each, each.settled()) for each in found]) for found in cases.values()]
         )

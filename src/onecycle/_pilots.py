@@ -24,12 +24,9 @@ SOLVED = 1e-3  # times the loss at the start: to end below it is no further gain
 TIE = 0.03  # losses nearer than this share of what was gained are as good
 PLATEAU = 0.95  # decades that tie, and so do not tell
 # Chosen on the dev half of benchmarks/regret, see docs/lab/2026-11-pilots.md.
-POWER = 0.75  # of the length, by which the best rate falls where longer runs end no lower
-FARTHEST = 10**0.75  # that the rate is moved for the length
-ONE_LENGTH = 10**-0.375  # likewise where pilots of one length cannot tell
-TRUST = 0.6  # weight of the pilots against the range test, less where they are short:
-ENOUGH = 1 / 12  # of the training
-REFUTED = 10**0.5  # from so far off on, the range test has no more to say
+POWER = 0.5  # of the length, by which the best rate falls where longer runs end no lower
+MOST = 1.5  # the power of the length by which a loss falls that counts at most: more of it is luck
+DOUBT = 0.4  # the power of the length that is left, by which what pilots say may be off
 
 Run = Callable[[Sequence[float], int], Sequence[float]]
 
@@ -99,12 +96,13 @@ def settle(
     """Climb to the best rate of short pilots, then of longer ones, and tell the best of the whole length.
 
     A run of a given loss needs about the same sum of rates, however long it is. So where longer runs end no
-    lower, as on small data, the best rate falls with the length; where they end much lower it does not,
-    and a longer warm-up even allows for more.
+    lower, as on small data, the best rate falls with the length, and is taken to where there is one length;
+    where they end much lower it does not, and a longer warm-up even allows for more. The range test's word
+    stands where it is as near to that as short runs can tell, and is moved no further than to there.
 
     Args:
         run: ends of 1cycle pilots with these peaks, of so many updates; inf: it diverged.
-        rate: what a range test suggests, or where else to begin; it has a say.
+        rate: what a range test suggests, or where else to begin; it stands unless they contradict it.
         how: lengths and numbers.
         total_steps: length of the whole training.
         start: the loss before any update.
@@ -143,22 +141,22 @@ def settle(
         value = _best(ends, start, rate)
         said += f", but about as low from {flat[0]:.2g} to {flat[-1]:.2g}, so they do not tell"
         return Settled(value, tried, diverged, said)
-    value, trust = _vertex(ends, start), TRUST * min(1, steps / total_steps / ENOUGH)
+    left = total_steps / steps
+    value, power = _vertex(ends, start), 0.0
     if _trained(firsts, start):
         shorter = min(firsts.values())
-        power = _gain(shorter, ends[tried], SOLVED * start) / math.log(steps / how.steps[0])
-        move = (total_steps / steps) ** (POWER * (power - 1))
-        value *= min(max(move, 1 / FARTHEST), FARTHEST)
+        power = min(_gain(shorter, ends[tried], SOLVED * start) / math.log(steps / how.steps[0]), MOST)
         said += f", where those of {how.steps[0]} ended with {shorter:.4g}: " + (
             "longer runs gain much, and bear as high a rate"
             if power >= 1
             else "longer runs gain little, and want a lower rate"
         )
-    else:
-        value *= ONE_LENGTH
-        said += ": three eighths of a decade below that for the length"
-    read = min(max(rate, value / REFUTED), value * REFUTED)
-    return Settled(read ** (1 - trust) * value**trust, tried, diverged, said)
+    value, doubt = value * left ** (POWER * (power - 1)), left**DOUBT
+    nearest = min(max(rate, value / doubt), value * doubt, diverged / math.sqrt(STEP))
+    agrees = "" if nearest == rate else f"{nearest:.2g}, the nearest to "
+    said += f"; so the whole does best at {value:.2g}, give or take {doubt:.2g} times, and {agrees}{rate:.2g}"
+    said += " is within that" if nearest == rate else ", is taken"
+    return Settled(nearest, tried, diverged, said)
 
 
 def climb(run: Run, rate: float, steps: int, most: int, start: float) -> dict[float, float]:
