@@ -49,7 +49,11 @@ CAP_MOVED = 0.5  # likewise, of what is read and moved
 
 @dataclass(frozen=True)
 class _Task:
-    """What is read off each sweep of a task: minimum, trough, divergence, factor, passes; NaN: not there."""
+    """What is read off each sweep of a task, NaN if not there: minimum, trough, divergence, factor, passes.
+
+    The trough is the minimum where there is none, and no more than the rule's multiple of where the fall
+    flattens.
+    """
 
     oracle: Oracle
     usual_lr: float
@@ -59,10 +63,9 @@ class _Task:
     def regret(self, weight: float, power: float, share: float) -> float:
         """Mean over the sweeps."""
         minimum, trough, divergence, factor, over = self.seen.T
-        low = np.where(np.isnan(trough), minimum, trough)
-        end = divergence if self.sgd else low
+        end = divergence if self.sgd else trough
         rate = share * (end ** (1 - weight) * minimum**weight if weight < 1 else minimum)
-        rate = np.where(np.isnan(rate), _SHARE * low, rate) * factor * over**-power
+        rate = np.where(np.isnan(rate), _SHARE * trough, rate) * factor * over**-power
         return float(self.oracle.regrets(np.where(np.isnan(rate), self.usual_lr, rate)).mean())
 
 
@@ -144,5 +147,5 @@ def _seen(curve: oc.Curve) -> tuple[float, ...]:
     except oc.Inconclusive:
         return (np.nan,) * 5
     factor = math.prod(for_momentum(curve).values())
-    trough = min(found.trough or np.nan, _WIDEST * (found.floor or np.nan))
-    return minimum, trough, found.divergence or np.nan, factor, passes(curve)
+    low = min(found.trough or minimum, _WIDEST * (found.floor or math.inf))
+    return minimum, low, found.divergence or np.nan, factor, passes(curve)
