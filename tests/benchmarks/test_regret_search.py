@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.regret import calibration, choose, search
+from benchmarks.regret import calibration, choose, pilots, search
 from benchmarks.regret.measure import Oracle
 
 # Least at 0.1, where the two seeds differ; the highest rate diverges from the second.
@@ -68,3 +68,18 @@ def test_the_constants_are_among_the_best_of_what_was_recorded() -> None:
     assert len(table) == len(choose.MOVES)
     for worse in (("1", "1"), ("1.5", "1.5"), ("1.5", "2")):
         assert all(float(a) < float(b) for a, b in zip(table["1.5", "4"][:2], table[worse][:2], strict=True))
+
+
+def test_the_reading_of_pilots_is_among_the_best_of_what_was_recorded() -> None:
+    lines = pilots.report().split("\n\n")[0].splitlines()
+    alone, kept = (
+        next(line[len(name) :].split() for line in lines if line.startswith(name))
+        for name in ("the range test alone", "power 0.5, doubt 0.4")
+    )
+    for first in (0, 4):  # many pilots, and fewer and longer ones
+        mean, median, _, within = first, first + 1, first + 2, first + 3
+        assert float(kept[mean]) < float(alone[mean]) - 0.01
+        assert float(kept[median]) < float(alone[median])
+        assert int(kept[within].rstrip("%")) > int(alone[within].rstrip("%"))
+        others = [float(line[28:].split()[first]) for line in lines if line.startswith("power")]
+        assert float(kept[mean]) <= min(others) + 0.006
