@@ -441,9 +441,9 @@ def test_a_decay_that_a_short_training_feels_is_lowered_before_the_rate_is_moved
     ]
 
 
-def test_a_decay_that_forgets_within_the_training_is_lowered_where_no_layer_normalises() -> None:
+def test_a_decay_that_forgets_within_four_trainings_is_lowered_where_no_layer_normalises() -> None:
     # 1/e of a weight is left after 1 / (0.55 * 0.1 / (1 - 0.9) * decay) updates.
-    all_of_it, setting = 1 / 0.55 / 1000, Setting(0.1, 8, 1e-2)
+    borne, setting = 1 / 0.55 / 4000, Setting(0.1, 8, 1e-2)
 
     def bearable(setting: Setting = setting, val: float = 1.0, **facts: Any) -> tuple[float | None, str]:
         search = judge()
@@ -454,18 +454,19 @@ def test_a_decay_that_forgets_within_the_training_is_lowered_where_no_layer_norm
         return found.weight_decay, words
 
     decay, words = bearable()
-    assert decay == pytest.approx(all_of_it)
+    assert decay == pytest.approx(borne)
     assert words == (
-        "what makes 1/e of a weight in the whole training, where the task's own, 0.01, does in 18% of it "
+        "what makes 1/e of a weight in 4 such trainings, where the task's own, 0.01, does in 0.18 of one "
         "(no layer normalises, and the best pilot does not overfit)"
     )
     # Of half the batch there are twice the updates.
-    assert bearable(replace(setting, batch_size=4))[0] == pytest.approx(all_of_it / 2)
+    assert bearable(replace(setting, batch_size=4))[0] == pytest.approx(borne / 2)
     # AdamW has its decay apart from the gradient, and its steps do not grow with momentum.
-    assert bearable(optimizer="AdamW") == (1e-2, "the task's own")
-    assert bearable(replace(setting, weight_decay=1.0), optimizer="AdamW")[0] == pytest.approx(10 * all_of_it)
+    small = replace(setting, weight_decay=4e-3)
+    assert bearable(small, optimizer="AdamW") == (4e-3, "the task's own")
+    assert bearable(replace(setting, weight_decay=1.0), optimizer="AdamW")[0] == pytest.approx(10 * borne)
     for own in (
-        bearable(replace(setting, weight_decay=1e-3)),
+        bearable(replace(setting, weight_decay=4e-4)),
         bearable(val=1.2),
         bearable(normalised=True),
         bearable(optimizer="Adam"),

@@ -25,6 +25,7 @@ MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 CHEAP = 0.1  # share of the budget that range tests at several decays may take
 WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
 OVERFITS = 1.1  # times the training loss is a validation loss of a net that fits more than it learns
+LASTS = 4  # trainings, in which a decay makes 1/e of a weight that costs a net without normalisation nothing
 PEAK = 0.85  # momentum where the rate is highest
 DECOUPLED = ("AdamW", "NAdamW", "Lion", "Muon")  # decay apart from the gradient
 
@@ -224,7 +225,7 @@ class Search(Runs):
         return replace(setting, weight_decay=value)
 
     def _bearable(self, setting: Setting) -> tuple[Setting, str]:
-        """The task's own decay, but no more than makes 1/e of a weight in the whole training; in words.
+        """The task's own decay, but no more than makes 1/e of a weight in four trainings; in words.
 
         More of it shrinks the function of a net that does not normalise its layers, and only pays where such
         a net overfits.
@@ -235,13 +236,13 @@ class Search(Runs):
         if not own or not shrinks or pilot is None or pilot.val_loss is None or pilot.train_loss is None:
             return setting, "the task's own"
         share = self.forgets_in(self._lifted(setting).max_lr, own) / whole
-        if share >= 1 or not 0 < pilot.val_loss <= OVERFITS * pilot.train_loss:
+        if share >= LASTS or not 0 < pilot.val_loss <= OVERFITS * pilot.train_loss:
             return setting, "the task's own"
         words = (
-            f"what makes 1/e of a weight in the whole training, where the task's own, {own:.2g}, does in "
-            f"{share:.0%} of it (no layer normalises, and the best pilot does not overfit)"
+            f"what makes 1/e of a weight in {LASTS} such trainings, where the task's own, {own:.2g}, does in "
+            f"{share:.2g} of one (no layer normalises, and the best pilot does not overfit)"
         )
-        return replace(setting, weight_decay=own * share), words
+        return replace(setting, weight_decay=own * share / LASTS), words
 
     def _that_keep_the_rate(
         self, setting: Setting, decays: list[float]
