@@ -88,9 +88,13 @@ def test_where_they_end_lower_in_proportion_it_stays() -> None:
     assert math.log10(settled.value) == pytest.approx(-1 - DOUBT)
 
 
+def _gaining(power: float) -> Callable[[float, int], float]:
+    return lambda x, steps: (20 / steps) ** power * (1 + (x + 1.0) ** 2)
+
+
 def test_where_they_gain_more_it_rises_up_to_a_bound() -> None:
     for gain, counts in ((1.25, 1.25), (3.5, MOST)):
-        runs = Runs(lambda x, steps, gain=gain: (20 / steps) ** gain * (1 + (x + 1.0) ** 2))
+        runs = Runs(_gaining(gain))
         settled = settle(runs, 10**-2.0, TWO, 1000, START)
         assert math.log10(settled.value) == pytest.approx(-1 + POWER * (counts - 1) - DOUBT)
         assert "longer runs gain much, and bear as high a rate" in settled.reason
