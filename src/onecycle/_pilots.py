@@ -96,9 +96,9 @@ def settle(
     """Climb to the best rate of short pilots, then of longer ones, and tell the best of the whole length.
 
     A run of a given loss needs about the same sum of rates, however long it is. So where longer runs end no
-    lower, as on small data, the best rate falls with the length, and is taken to where there is one length;
-    where they end much lower it does not, and a longer warm-up even allows for more. The range test's word
-    stands where it is as near to that as short runs can tell, and is moved no further than to there.
+    lower, as on small data, the best rate falls with the length; where they end much lower it does not, and
+    a longer warm-up even allows for more. Runs of one length do not tell: of these it is taken to fall. The
+    range test's word stands where it is as near to that as short runs can tell; else it is moved to there.
 
     Args:
         run: ends of 1cycle pilots with these peaks, of so many updates; inf: it diverged.
