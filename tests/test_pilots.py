@@ -68,9 +68,7 @@ def test_where_all_diverge_it_looks_down() -> None:
 
 
 # Lengths -----------------------------------------------------------------------------------------
-
-
-# Ten times as long as the longest pilots is the whole: a decade.
+# The whole is ten times as long as the longest pilots: a decade.
 
 
 def test_where_longer_runs_end_no_lower_the_best_rate_falls_with_the_length() -> None:

@@ -153,9 +153,11 @@ def settle(
         )
     value, doubt = value * left ** (POWER * (power - 1)), left**DOUBT
     nearest = min(max(rate, value / doubt), value * doubt, diverged / math.sqrt(STEP))
-    agrees = "" if nearest == rate else f"{nearest:.2g}, the nearest to "
-    said += f"; so the whole does best at {value:.2g}, give or take {doubt:.2g} times, and {agrees}{rate:.2g}"
-    said += " is within that" if nearest == rate else ", is taken"
+    said += f"; so the whole does best at {value:.2g}, give or take {doubt:.2g} times, and " + (
+        f"{rate:.2g} is within that"
+        if nearest == rate
+        else f"{nearest:.2g}, the nearest to {rate:.2g}, is taken"
+    )
     return Settled(nearest, tried, diverged, said)
 
 

@@ -62,8 +62,9 @@ def test_the_constants_are_among_the_best_of_what_was_recorded() -> None:
     assert float(rows["0.00", "0.50"][0]) == min(float(row[0]) for row in rows.values())
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in others}
     assert rows["0.00", "0.50"][3] in ("0.40", "0.50")  # a share of the trough: 0.5
-    tie = 0.005
-    assert float(rows["0.00", "0.50"][0]) <= min(float(row[0]) for row in rows.values()) + tie
+    assert float(rows["0.00", "0.50"][2]) == min(float(row[2]) for row in rows.values())
+    tie = 0.002  # of the means with one task left out: a quarter of the weight on the minimum is as good
+    assert float(rows["0.00", "0.50"][0]) <= min(float(row[0]) for row in rows.values()) + tie + 1e-9
     table = {tuple(line.split()[:2]): line.split()[2:] for line in moves}
     assert len(table) == len(choose.MOVES)
     for worse in (("1", "1"), ("1.5", "1.5"), ("1.5", "2")):
