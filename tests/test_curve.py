@@ -195,6 +195,7 @@ def test_json_says_what_it_is() -> None:
         "hyper": "lr",
         "sweep": "exponential",
         "settings": {"k": "Infinity"},
+        "moved": None,
     }
 
 

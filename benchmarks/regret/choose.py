@@ -2,8 +2,8 @@
 
 With SGD the rate is a share of divergence^(1 - w) * minimum^w, or of the trough where nothing diverged; with
 any other optimizer of trough^(1 - w) * minimum^w. For each w, and each power of the passes over the data, the
-share is the one with the least mean regret over all tasks but one, and is tried on that one. Last comes how
-far what is read is moved towards 0.1, on all tasks with SGD.
+share is the one with the least mean regret over all tasks but one, and is tried on that one. Then comes how
+far that is moved to what the weights' moves say; last, how far towards 0.1, on all tasks with SGD.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
+import numpy.typing as npt
 
 import onecycle as oc
 from benchmarks.regret.files import RESULTS
@@ -23,8 +25,22 @@ from benchmarks.regret.measure import Floats, Oracle
 from benchmarks.regret.rules import DEFAULT, judge, load, named
 from benchmarks.regret.tasks import select
 from onecycle import _default_rule
-from onecycle._anchors import anchors, read
-from onecycle._default_rule import _SHARE, _WIDEST, for_momentum, passes
+from onecycle._anchors import anchors
+from onecycle._anchors import read as anchors_of
+from onecycle._default_rule import (
+    _FARTHEST,
+    _FARTHEST_BY_MOVES,
+    _FARTHEST_ON_PLATEAU,
+    _MOSTLY,
+    _SHARE,
+    _SHARE_OF_MOVES,
+    _TO_MOVES,
+    _WIDEST,
+    for_momentum,
+    for_passes,
+    passes,
+)
+from onecycle._moves import moves_at
 
 WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 POWERS = (0.0, 1 / 3, 1 / 2)
@@ -43,6 +59,11 @@ MOVES = (
     (3.0, 4.0),
     (100.0, 100.0),
 )
+HEEDED = (
+    *((way, _SHARE_OF_MOVES) for way in (0.0, 0.25, 0.4, 0.5, 0.6, 0.75, 1.0)),
+    *((_TO_MOVES, share) for share in (1 / 16, 1 / 12, 1 / 8, 1 / 4)),
+)
+SPREAD = 0.15  # decades, up to which the suggestions of a task are steady
 CAP = 1.0  # a regret above it counts as this in the second column: one task has nearly all of the mean
 CAP_MOVED = 0.5  # likewise, of what is read and moved
 
@@ -70,7 +91,7 @@ class _Task:
 
 
 def report(results: Path = RESULTS) -> str:
-    """Tables: a line for each weight and power, with SGD and with any other optimizer; and for each move."""
+    """Tables: a line for each weight and power, with SGD and any other optimizer; each way; each move."""
     tasks = []
     for task in select(split="dev"):
         case = load(task, results=results)
@@ -97,41 +118,96 @@ def report(results: Path = RESULTS) -> str:
                 f"{mean[best]:8.3f}{SHARES[best]:8.2f}"
             )
         lines.append("")
-    return "\n".join([*lines, *_moves(results)])
+    read = _read(results)
+    return "\n".join([*lines, *_heeded(read), *_moved(read)])
 
 
-def _moves(results: Path) -> list[str]:
-    """How the rule does with SGD when what is read is moved towards one rate for all."""
-    read: list[tuple[Oracle, float, Floats, Floats]] = []
-    with (
-        mock.patch.object(_default_rule, "_FARTHEST", 1.0),
-        mock.patch.object(_default_rule, "_FARTHEST_ON_PLATEAU", 1.0),
-    ):
+@dataclass(frozen=True)
+class _Read:
+    """What the loss of each sweep of a task says to the rule, and what its moves do; NaN: nothing."""
+
+    oracle: Oracle
+    usual_lr: float
+    sgd: bool
+    rate: Floats
+    flat: npt.NDArray[np.bool_]  # where the loss never fell
+    moves: Floats  # with the factors for passes and momentum
+
+    def peaks(self, way: float, share: float, farthest: float, on_plateau: float) -> Floats:
+        """What is suggested if moved that far to a share of the moves, and then towards 0.1 with SGD."""
+        to_moves = np.clip(
+            (share * self.moves / self.rate) ** way, 1 / _FARTHEST_BY_MOVES, _FARTHEST_BY_MOVES
+        )
+        rate = self.rate * np.where(np.isnan(self.moves), 1.0, to_moves)
+        most = np.where(self.flat, on_plateau, farthest) if self.sgd else np.ones(len(rate))
+        return rate * np.clip(_MOSTLY / rate, 1 / most, most)
+
+    def line(self, peaks: Floats) -> tuple[Floats, bool]:
+        """The regrets of what is suggested, and whether it differs by at most 0.15 decades."""
+        regrets = self.oracle.regrets(np.where(np.isnan(peaks), self.usual_lr, peaks))
+        seen = np.log10(peaks[~np.isnan(peaks)])
+        return regrets, len(seen) < 2 or bool(seen.std(ddof=1) <= SPREAD)
+
+
+def _read(results: Path) -> list[_Read]:
+    patched: dict[str, Any] = {"_FARTHEST": 1.0, "_FARTHEST_ON_PLATEAU": 1.0, "moves_at": lambda _: None}
+    found = []
+    with mock.patch.multiple(_default_rule, **patched):
         for task in select(split="dev"):
             case = load(task, results=results)
-            if case is not None and task.optimizer in SGD:
-                readings = judge(named(DEFAULT), case)
-                rates = [math.nan if each.refused else each.rate for each in readings]
-                flat = [anchors(curve).minimum is None for curve in case.curves]
-                read.append((case.oracle, task.usual_lr, np.array(rates), np.array(flat)))
+            if case is None:
+                continue
+            rates = [math.nan if each.refused else each.rate for each in judge(named(DEFAULT), case)]
+            flat = np.array([anchors(curve).minimum is None for curve in case.curves])
+            moves = np.where(flat | np.isnan(rates), np.nan, [_moves(curve) for curve in case.curves])
+            sgd = task.optimizer in SGD
+            found.append(_Read(case.oracle, task.usual_lr, sgd, np.array(rates), flat, moves))
+    return found
+
+
+def _moves(curve: oc.Curve) -> float:
+    moves = moves_at(curve)
+    factors = {**for_momentum(curve), **for_passes(curve)}
+    return math.nan if moves is None else moves * math.prod(factors.values())
+
+
+def _heeded(read: Sequence[_Read]) -> list[str]:
+    """How the rule does by how far it goes to what the weights' moves say, and by the share of these."""
+    lines = []
+    for sgd in (True, False):
+        chosen = [each for each in read if each.sgd == sgd]
+        lines += [
+            f"{len(chosen)} tasks of dev with{'' if sgd else 'out'} SGD: the way, of 1, from what the loss "
+            "says to a share of where an update moves the weights by a sixth",
+            f"{'way':>8}{'share':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}{'steady':>8}",
+        ]
+        for way, share in HEEDED if chosen else ():
+            cells = _cells(chosen, [e.peaks(way, share, _FARTHEST, _FARTHEST_ON_PLATEAU) for e in chosen])
+            lines.append(f"{way:8.2f}{share:8.3f}{cells}")
+        lines.append("")
+    return lines
+
+
+def _moved(read: Sequence[_Read]) -> list[str]:
+    """How the rule does with SGD when what is read is moved towards one rate for all."""
+    chosen = [each for each in read if each.sgd]
     lines = [
-        f"{len(read)} tasks of dev with SGD: what is read, moved to 0.1, by no more than so many times, and "
-        "where the loss never fell",
-        f"{'at most':>8}{'never':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}",
+        f"{len(chosen)} tasks of dev with SGD: what is read, moved to {_MOSTLY:g}, by no more than so many "
+        "times, and where the loss never fell",
+        f"{'at most':>8}{'never':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}{'steady':>8}",
     ]
-    return lines + [_moved(read, *farthest) for farthest in (MOVES if read else ())]
+    for farthest, flat in MOVES if chosen else ():
+        peaks = [each.peaks(_TO_MOVES, _SHARE_OF_MOVES, farthest, flat) for each in chosen]
+        lines.append(f"{farthest:8.4g}{flat:8.4g}{_cells(chosen, peaks)}")
+    return lines
 
 
-def _moved(read: Sequence[tuple[Oracle, float, Floats, Floats]], farthest: float, flat: float) -> str:
-    regrets = []
-    for oracle, usual, rate, never in read:
-        most = np.where(never, flat, farthest)
-        moved = rate * np.clip(0.1 / rate, 1 / most, most)
-        regrets.append(oracle.regrets(np.where(np.isnan(moved), usual, moved)))
-    means, sweeps = np.array([regret.mean() for regret in regrets]), np.concatenate(regrets)
+def _cells(read: Sequence[_Read], peaks: Sequence[Floats]) -> str:
+    seen = [each.line(mine) for each, mine in zip(read, peaks, strict=True)]
+    means, sweeps = np.array([regret.mean() for regret, _ in seen]), np.concatenate([r for r, _ in seen])
     return (
-        f"{farthest:8.4g}{flat:8.4g}{means.mean():8.3f}{np.minimum(means, CAP_MOVED).mean():8.3f}"
-        f"{np.median(sweeps):8.3f}{(sweeps <= 0.05).mean():8.0%}"
+        f"{means.mean():8.3f}{np.minimum(means, CAP_MOVED).mean():8.3f}{np.median(sweeps):8.3f}"
+        f"{(sweeps <= 0.05).mean():8.0%}{np.mean([steady for _, steady in seen]):8.0%}"
     )
 
 
@@ -143,7 +219,7 @@ def left_out(table: Floats) -> float:
 
 def _seen(curve: oc.Curve) -> tuple[float, ...]:
     try:
-        found, _, minimum = read(curve)
+        found, _, minimum = anchors_of(curve)
     except oc.Inconclusive:
         return (np.nan,) * 5
     factor = math.prod(for_momentum(curve).values())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onecycle as oc
 from benchmarks.regret import files, records
@@ -26,6 +27,8 @@ def run(name: str, seed: int) -> Row:
     document = json.loads(curve.to_json())
     for column in ("value", "loss"):
         document[column] = [n if isinstance(n, str) else files.short([n])[0] for n in document[column]]
+    moved = document["moved"] or []  # measured at one step of ten
+    document["moved"] = {i: files.short([n])[0] for i, n in enumerate(moved) if not isinstance(n, str)}
     document["settings"].pop("versions", None)
     return {
         "seed": seed,
@@ -51,4 +54,11 @@ def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, resul
 
 def load(task: Task, results: Path = RESULTS) -> list[oc.Curve]:
     """The curves of a task that have been recorded, by seed."""
-    return [oc.Curve.from_json(json.dumps(row["curve"])) for row in records.load("curves", task, results)]
+    return [_curve(row["curve"]) for row in records.load("curves", task, results)]
+
+
+def _curve(document: Mapping[str, Any]) -> oc.Curve:
+    moved = document.get("moved")
+    steps = range(len(document["value"]))
+    column = None if moved is None else [moved.get(str(step), "NaN") for step in steps]
+    return oc.Curve.from_json(json.dumps({**document, "moved": column}))

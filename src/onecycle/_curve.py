@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onecycle._files import decode, encode, read_document, read_text, write_document, write_file
-from onecycle._logs import read_log
+from onecycle._logs import SPARSE, read_log
 from onecycle._schedules import Array as Floats
 from onecycle._schedules import _number
 from onecycle._smooth import smooth
@@ -48,6 +48,8 @@ class Curve:
         hyper: what was swept: "lr", "momentum", ...
         sweep: "exponential" or "linear", the spacing of the values.
         settings: how the curve was made; anything that JSON can hold.
+        moved: how far the weights lay, after the update, from where the sweep began, as a share of their
+            size there (Euclidean norms); NaN where it was not measured.
 
     Raises:
         ValueError: lengths differ, an array is not one-dimensional, a value is negative or not finite.
@@ -63,6 +65,7 @@ class Curve:
     hyper: str
     sweep: str
     settings: Mapping[str, Any]
+    moved: Floats | None
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Curve:
         hyper: str = "lr",
         sweep: str = "exponential",
         settings: Mapping[str, Any] = MappingProxyType({}),
+        moved: npt.ArrayLike | None = None,
     ) -> None:
         values = _floats("value", value)
         n = len(values)
@@ -96,6 +100,7 @@ class Curve:
             "hyper": hyper,
             "sweep": sweep,
             "settings": MappingProxyType(_jsonable(settings)),
+            "moved": None if moved is None else _floats("moved", moved, n),
         }
         for name, part in content.items():
             object.__setattr__(self, name, part)
@@ -230,17 +235,15 @@ class Curve:
         return cls.from_json(read_text(path), source=str(path))
 
     def to_csv(self, path: StrPath) -> None:
-        """Write a table: the swept hyper-parameter, loss, step, seed, and val_loss and noise if present."""
+        """Write a table: the swept hyper-parameter, loss, step, seed, and what else was measured."""
         table = {self.hyper: self.value, "loss": self.loss, "step": self.step, "seed": self.seed}
-        lines = [
-            ",".join([*table, *(name for name in ("val_loss", "noise") if getattr(self, name) is not None)])
-        ]
+        measured = {name: part for name in SPARSE if (part := getattr(self, name)) is not None}
         blank = [
             ["" if number != number else repr(number) for number in part.tolist()]
-            for part in (self.val_loss, self.noise)
-            if part is not None
+            for part in measured.values()
         ]
         columns = [[repr(number) for number in part.tolist()] for part in table.values()] + blank
+        lines = [",".join([*table, *measured])]
         lines += [",".join(cells) for cells in zip(*columns, strict=True)]
         write_file(path, "\n".join(lines) + "\n")
 
@@ -297,7 +300,7 @@ class Curve:
 
     @classmethod
     def _from_log(cls, text: str, source: str, hyper: str, names: Mapping[str, str | None]) -> Curve:
-        roles = dict.fromkeys(("value", "loss", "val_loss", "step", "seed", "noise"))
+        roles = dict.fromkeys(("value", "loss", "step", "seed", *SPARSE))
         parts: dict[str, Any] = read_log(text, source, hyper, roles | dict(names))
         try:
             return cls(**parts, hyper=hyper, sweep=_sweep(np.array(parts["value"])))
@@ -308,7 +311,7 @@ class Curve:
 _NAMES = [field.name for field in fields(Curve)]
 _TYPES: Mapping[str, Any] = {
     **dict.fromkeys(("value", "loss", "step", "seed"), list),
-    **dict.fromkeys(("val_loss", "noise"), (list, type(None))),
+    **dict.fromkeys(SPARSE, (list, type(None))),
     **dict.fromkeys(("hyper", "sweep"), str),
     "settings": dict,
 }

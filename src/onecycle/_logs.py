@@ -38,7 +38,9 @@ PATTERNS: dict[str, Sequence[str]] = {
     "step": (r"step|global_step|iteration|iter|it|train_global_step", r"batch", r"epoch"),
     "seed": (r"seed",),
     "noise": (r"noise",),
+    "moved": (r"moved",),
 }
+SPARSE = ("val_loss", "noise", "moved")  # what may be measured at some points of a curve alone
 
 
 _MOST = sys.float_info.max
@@ -187,7 +189,7 @@ def _number(cell: Any, decimal: str) -> float | None:
 def read_log(
     text: str, source: str, hyper: str, names: Mapping[str, str | None]
 ) -> dict[str, list[float] | list[int] | None]:
-    """Pick value, loss, val_loss, step, seed and noise out of a log.
+    """Pick value, loss, step, seed and what is `SPARSE` out of a log.
 
     Rows that hold only the rate or only the loss are joined where they carry the same step, as Lightning
     and Hugging Face write them; what then lacks rate or loss is dropped. A rate of NaN is none.
@@ -242,7 +244,7 @@ def read_log(
                 f"every {hyper} must be finite and at least 0: leave that row out"
             )
     result: dict[str, Any] = {role: [point[role] for point in points] for role in column}
-    for role in ("val_loss", "noise"):
+    for role in SPARSE:
         measured = [math.nan if number is None else number for number in result[role]]
         result[role] = None if all(math.isnan(number) for number in measured) else measured
     for role in ("step", "seed"):
@@ -253,7 +255,7 @@ def read_log(
 
 _MANY, _LONG = 20, 30  # columns, and characters of each, that a message lists
 _SPOKEN = {"lr": "rate", "weight_decay": "weight decay"}
-_BLANK: Row = dict.fromkeys(("value", "loss", "val_loss", "step", "seed", "noise", "row"))
+_BLANK: Row = dict.fromkeys(("value", "loss", "step", "seed", *SPARSE, "row"))
 
 
 def _pick(row: Row, column: Mapping[str, str | None], number: int) -> Row:

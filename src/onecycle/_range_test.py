@@ -19,7 +19,7 @@ from onecycle._curve import Curve
 from onecycle._policies import _whole
 from onecycle._progress import Show, live
 from onecycle._schedules import Piecewise, exponential, linear
-from onecycle._trial import Trial, preserved, read_losses, reseed
+from onecycle._trial import Trial, moved, preserved, read_losses, reseed
 
 Hyper = Literal["lr", "momentum", "weight_decay"]
 Sweep = Literal["exponential", "linear"]
@@ -86,9 +86,10 @@ def range_test(
             if repeat:
                 trial.restore(state)
             reseed(trial, seed + repeat)
-            sweeps.append(_run(trial, hyper, values, every, show, done=repeat * total))
+            sweeps.append(_run(trial, state, hyper, values, every, show, done=repeat * total))
     lengths = [len(s.loss) for s in sweeps]
     val_loss = [s.val_loss.get(step, math.nan) for s in sweeps for step in range(len(s.loss))]
+    distance = [s.moved.get(step, math.nan) for s in sweeps for step in range(len(s.loss))]
     return Curve(
         value=[value for length in lengths for value in values[:length]],
         loss=[loss for s in sweeps for loss in s.loss],
@@ -109,6 +110,7 @@ def range_test(
             "endings": [s.ending for s in sweeps],
             "versions": versions(),
         },
+        moved=None if all(map(math.isnan, distance)) else distance,
     )
 
 
@@ -130,11 +132,14 @@ class _Sweep:
 
     loss: list[float] = field(default_factory=list)
     val_loss: dict[int, float] = field(default_factory=dict)  # by step
+    moved: dict[int, float] = field(default_factory=dict)  # likewise
     ending: str = "the sweep reached its end"
 
 
-def _run(trial: Trial, hyper: str, values: Sequence[float], every: int, show: Show, *, done: int) -> _Sweep:
-    """One sweep over `values`, up to their end or to where it has seen enough."""
+def _run(
+    trial: Trial, state: object, hyper: str, values: Sequence[float], every: int, show: Show, *, done: int
+) -> _Sweep:
+    """One sweep from `state` over `values`, up to their end or to where it has seen enough."""
     sweep, stop = _Sweep(), Stop()
     waiting: list[SupportsFloat] = []
 
@@ -142,6 +147,8 @@ def _run(trial: Trial, hyper: str, values: Sequence[float], every: int, show: Sh
         losses = read_losses(trial, waiting)
         waiting.clear()
         sweep.loss += losses
+        if hyper == "lr":
+            sweep.moved[len(sweep.loss) - 1] = moved(trial, state)
         show(done + len(sweep.loss), values[len(sweep.loss) - 1], sweep.loss)
         if (reason := stop.after(losses)) is not None:
             sweep.ending = reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -22,8 +23,9 @@ class Trial(Protocol):
     A trial may also have `seed(n)`, which sets every random generator and starts the data anew;
     `steps_per_epoch`; `describe()`, a dict of facts for a curve's settings; `metrics`, a dict of what
     the last `evaluate` measured beside the loss; `read_losses(losses)`, which gives as floats what several
-    steps gave; `set_aside()`, which is `save` for a state that is restored before anything but the trial has
-    changed it; and `write(path, note)` and `read(path)`, which keep its state in a file.
+    steps gave; `moved(state)`, how far what is trained lies from that state, as a share of its size there;
+    `set_aside()`, which is `save` for a state that is restored before anything but the trial has changed it;
+    and `write(path, note)` and `read(path)`, which keep its state in a file.
     """
 
     @property
@@ -57,6 +59,12 @@ def read_losses(trial: Trial, losses: Sequence[SupportsFloat]) -> list[float]:
     """What steps gave, as floats: together where the trial can do that."""
     reader: Callable[[Sequence[SupportsFloat]], list[float]] | None = getattr(trial, "read_losses", None)
     return list(map(float, losses)) if reader is None else reader(losses)
+
+
+def moved(trial: Trial, state: Any) -> float:
+    """How far the weights lie from those of `state`, as a share of their size there; NaN if not known."""
+    measure: Callable[[Any], float] | None = getattr(trial, "moved", None)
+    return math.nan if measure is None else measure(state)
 
 
 def preserved(trial: Trial) -> AbstractContextManager[Any]:

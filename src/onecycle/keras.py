@@ -298,6 +298,14 @@ class Trial:
             module.training = state["modes"].get(module, state["modes"][self._model])
         self._stream.put_back(state["data"])
 
+    def moved(self, state: dict[str, Any]) -> float:
+        """How far the trainable weights lie from those of `state`, as a share of their size there."""
+        trained = {id(weight) for weight in self._model.trainable_variables}
+        pairs = [(ops.stop_gradient(v.value), was) for v, was in state["variables"] if id(v) in trained]
+        way = sum(float(ops.sum(ops.square(ops.subtract(now, was)))) for now, was in pairs)
+        size = sum(float(ops.sum(ops.square(was))) for _, was in pairs)
+        return (way / size) ** 0.5 if size > 0 else float("nan")
+
     def _parts(self) -> list[Any]:
         """What `fit` builds at its first batch beside the model."""
         parts = (self._model._compile_loss, self._model._compile_metrics)

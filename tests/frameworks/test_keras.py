@@ -307,6 +307,22 @@ class Fails(keras.layers.Layer):
             raise RuntimeError("out of memory")
 
 
+def test_how_far_the_weights_moved_is_a_share_of_their_size() -> None:
+    net = model()
+    trial = Trial(net, X, Y)
+    state = trial.save()
+    assert trial.moved(state) == 0
+    for weight in net.trainable_variables:
+        weight.assign(ops.multiply(weight.value, 1.5))
+    for weight in net.non_trainable_variables:
+        if weight.dtype == "float32":
+            weight.assign(ops.add(weight.value, 7))
+    assert trial.moved(state) == pytest.approx(0.5, rel=1e-5)
+    curve = range_test(net, X, Y, steps=20, progress=False)
+    assert curve.moved is not None
+    assert np.isfinite(curve.moved[[9, 19]]).all()
+
+
 def test_a_range_test_that_fails_midway_leaves_the_model_as_it_was() -> None:
     keras.utils.set_random_seed(0)
     net = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3), Fails()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -786,6 +786,52 @@ def test_losses_are_read_together_where_they_are_alike() -> None:
     assert trial.read_losses([trial.step(), 2.0])[1] == 2.0
     assert trial.read_losses([*losses, torch.tensor(0.1, dtype=torch.float64)])[-1] == 0.1
     assert trial.read_losses([]) == []
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("keep", [Trial.save, Trial.set_aside])
+def test_how_far_the_weights_moved_is_a_share_of_their_size(
+    kind: torch.dtype, keep: Callable[[Trial], Any]
+) -> None:
+    model = nn.Sequential(nn.Linear(INPUTS, 8), nn.Linear(8, CLASSES)).to(kind)
+    model[0].bias.requires_grad_(False)  # what is not trained does not count
+    trial = make_trial(model)
+    state = keep(trial)
+    assert trial.moved(state) == 0
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with torch.no_grad():
+        model[0].bias.fill_(100)
+        for parameter in trained:
+            parameter.mul_(1.5)
+    assert trial.moved(state) == pytest.approx(0.5, rel=1e-2 if kind == torch.bfloat16 else 1e-5)
+    with torch.no_grad():
+        before = torch.cat([p.flatten() for p in trained]).float()
+        model[1].weight[0, 0] += 3
+        after = torch.cat([p.flatten() for p in trained]).float()
+    start = before / 1.5
+    assert trial.moved(state) == pytest.approx(float((after - start).norm() / start.norm()), rel=1e-2)
+    trial.restore(state)
+    assert trial.moved(state) == 0
+
+
+def test_how_far_the_weights_moved_is_not_known_of_copies_on_disk_or_of_none() -> None:
+    trial = make_trial(keep_on="disk")
+    assert math.isnan(trial.moved(trial.set_aside()))
+    frozen = net().requires_grad_(False)
+    trial = make_trial(frozen, torch.optim.SGD(frozen.parameters()))
+    assert math.isnan(trial.moved(trial.save()))
+
+
+def test_how_far_the_weights_moved_changes_nothing() -> None:
+    trial = make_trial()
+    state = trial.save()
+    losses = [trial.step() for _ in range(4)]
+    trial.restore(state)
+    seen = []
+    for _ in range(4):
+        seen.append(trial.step())
+        trial.moved(state)
+    assert seen == losses
 
 
 def test_seed_starts_everything_anew() -> None:

@@ -160,6 +160,30 @@ def keep_parameters(
     }
 
 
+def distances(tree: dict[str, Tree]) -> Tensor | None:
+    """Squared norms of how far the parameters that are trained lie from `tree`, and of those in it; (2,).
+
+    None where a copy lies on disk, or there is none.
+    """
+    ways, sizes = [], []
+    for kept in (parts["data"] for parts in tree.values() if parts["requires_grad"]):
+        if isinstance(kept.content, OnDisk) or kept.content.shape != kept.home.shape:
+            return None
+        now, was = _here(kept.home), _here(kept.content)
+        ways.append(torch.linalg.vector_norm(now - was.to(now.device)))
+        sizes.append(torch.linalg.vector_norm(was))
+    if not ways:
+        return None
+    norms = torch.stack([norm.to(ways[0]) for norm in ways + sizes])
+    return norms.square().view(2, -1).sum(1)
+
+
+def _here(tensor: Tensor) -> Tensor:
+    """The part that this process holds, in single precision at least."""
+    part: Tensor = (tensor.to_local() if hasattr(tensor, "to_local") else tensor).detach()
+    return part.float() if part.dtype in (torch.float16, torch.bfloat16) else part
+
+
 def put_back_parameters(named: Mapping[str, Tensor], tree: dict[str, Tree]) -> dict[str, Tensor]:
     """Put back what `keep_parameters` kept; the parameters by the name they had then."""
     restored: dict[str, Tensor] = {}

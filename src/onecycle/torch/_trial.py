@@ -27,6 +27,7 @@ from onecycle.torch._processes import Processes
 from onecycle.torch._room import PLACES, Copy, Place, clone, copier
 from onecycle.torch._state import (
     Tree,
+    distances,
     keep_modules,
     keep_optimizers,
     keep_parameters,
@@ -366,6 +367,19 @@ class Trial:
                 scaler.load_state_dict(kept)
                 scaler._per_optimizer_states.clear()  # a step that failed midway leaves it half unscaled
         self._stream.put_back(state["data"])
+
+    def moved(self, state: Tree) -> float:
+        """How far the parameters that are trained lie from those of `state`, as a share of their size there.
+
+        NaN where the copies lie on disk. The norms are Euclidean, over all parameters and processes.
+        """
+        shares = distances(state["parameters"])
+        if shares is None:
+            return float("nan")
+        if self._processes.sharded:
+            shares = self._processes.sum(shares, self._device)
+        way, size = shares.tolist()
+        return float((way / size) ** 0.5) if size > 0 else float("nan")
 
     def read_losses(self, losses: Sequence[float | Tensor]) -> list[float]:
         """What steps gave, as floats; the device is waited for once."""
