@@ -814,9 +814,29 @@ def test_how_far_the_weights_moved_is_a_share_of_their_size(
     assert trial.moved(state) == 0
 
 
-def test_how_far_the_weights_moved_is_not_known_of_copies_on_disk_or_of_none() -> None:
-    trial = make_trial(keep_on="disk")
-    assert math.isnan(trial.moved(trial.set_aside()))
+@pytest.mark.parametrize("place", ["device", "host", "disk"])
+def test_how_far_the_weights_moved_is_the_same_wherever_the_copies_lie_and_piece_by_piece(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved(trial: Trial, state: Any) -> float:
+        with torch.no_grad():
+            for parameter in trial._model.parameters():
+                parameter.add_(torch.linspace(0, 1, parameter.numel()).view(parameter.shape))
+        return trial.moved(state)
+
+    whole = make_trial()
+    expected = moved(whole, whole.save())
+    for piece in (2**20, 7):
+        monkeypatch.setattr("onecycle.torch._state.PIECE", piece)
+        trial = make_trial(keep_on=place)
+        state = trial.set_aside()
+        assert trial.moved(state) == 0
+        assert moved(trial, state) == pytest.approx(expected, rel=1e-6)
+        trial.restore(state)
+        assert trial.moved(state) == 0
+
+
+def test_how_far_the_weights_moved_is_not_known_of_none() -> None:
     frozen = net().requires_grad_(False)
     trial = make_trial(frozen, torch.optim.SGD(frozen.parameters()))
     assert math.isnan(trial.moved(trial.save()))

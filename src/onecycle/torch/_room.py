@@ -7,7 +7,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +41,12 @@ class OnDisk:
             piece.copy_(torch.frombuffer(read, dtype=torch.uint8))
         if here is not tensor:
             tensor.copy_(here)
+
+    def part(self, first: int, count: int) -> Tensor:
+        """A new flat tensor of `count` of them."""
+        part = torch.empty(count, dtype=self.dtype)
+        replace(self, start=self.start + first * self.dtype.itemsize, shape=part.shape).into(part)
+        return part
 
     def read(self) -> Tensor:
         """A new tensor of them."""

@@ -18,6 +18,7 @@ from onecycle.torch._objects import SIMPLE, walk
 from onecycle.torch._room import Copy, OnDisk, clone
 
 Tree = Any
+PIECE = 2**20  # elements of a tensor that are compared at once
 LEFT_OUT = object()  # stands in a tree for what a file cannot hold
 KEPT = (*SIMPLE, Tensor, np.ndarray, dict, list, tuple, deque)
 
@@ -163,25 +164,36 @@ def keep_parameters(
 def distances(tree: dict[str, Tree]) -> Tensor | None:
     """Squared norms of how far the parameters that are trained lie from `tree`, and of those in it; (2,).
 
-    None where a copy lies on disk, or there is none.
+    None where there are none, or copies of what is on another device lie on disk.
     """
     ways, sizes = [], []
     for kept in (parts["data"] for parts in tree.values() if parts["requires_grad"]):
-        if isinstance(kept.content, OnDisk) or kept.content.shape != kept.home.shape:
+        if kept.content.shape != kept.home.shape:
             return None
-        now, was = _here(kept.home), _here(kept.content)
-        ways.append(torch.linalg.vector_norm(now - was.to(now.device)))
-        sizes.append(torch.linalg.vector_norm(was))
+        if isinstance(kept.content, OnDisk) and kept.home.device.type != "cpu":
+            return None
+        for now, was in _in_pieces(kept.home, kept.content):
+            before = was.to(now)
+            ways.append(torch.linalg.vector_norm(now - before))
+            sizes.append(torch.linalg.vector_norm(before))
     if not ways:
         return None
     norms = torch.stack([norm.to(ways[0]) for norm in ways + sizes])
     return norms.square().view(2, -1).sum(1)
 
 
-def _here(tensor: Tensor) -> Tensor:
-    """The part that this process holds, in single precision at least."""
-    part: Tensor = (tensor.to_local() if hasattr(tensor, "to_local") else tensor).detach()
-    return part.float() if part.dtype in (torch.float16, torch.bfloat16) else part
+def _in_pieces(home: Tensor, content: Tensor | OnDisk) -> Iterator[tuple[Tensor, Tensor]]:
+    """The part of a tensor that this process holds, in single precision at least, beside its copy."""
+    now = _local(home.detach()).reshape(-1)
+    was = content if isinstance(content, OnDisk) else _local(content).reshape(-1)
+    for first in range(0, len(now), PIECE):
+        mine = now[first : first + PIECE]
+        copied = was.part(first, len(mine)) if isinstance(was, OnDisk) else was[first : first + PIECE]
+        yield (mine.float() if mine.dtype in (torch.float16, torch.bfloat16) else mine), copied
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def put_back_parameters(named: Mapping[str, Tensor], tree: dict[str, Tree]) -> dict[str, Tensor]:

@@ -371,7 +371,8 @@ class Trial:
     def moved(self, state: Tree) -> float:
         """How far the parameters that are trained lie from those of `state`, as a share of their size there.
 
-        NaN where the copies lie on disk. The norms are Euclidean, over all parameters and processes.
+        NaN where what is not on a CPU has its copy on disk. The norms are Euclidean, over all parameters
+        and processes.
         """
         shares = distances(state["parameters"])
         if shares is None:
