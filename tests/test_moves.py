@@ -77,15 +77,36 @@ def test_weights_that_move_less_bear_a_rate_that_is_higher_by_as_much(factor: fl
         oc.Curve([0.1, 1], [1, 1]),
         oc.Curve([0.1, 1], [1, 1], moved=[NAN, NAN]),
         oc.Curve([0.1, 1], [1, 1], moved=[0, 0]),
+        oc.Curve([0.1, 1], [1, 1], moved=[5e-324, 5e-324]),
         oc.Curve([0.1, 1], [1, 1], moved=[NAN, math.inf]),
         oc.Curve([0.1, 1], [1, 1], moved=[3, 5]),
         oc.Curve([], [], moved=[]),
         swept(hyper="momentum"),
     ],
-    ids=["not measured", "never", "not moved", "infinitely far", "beyond at once", "empty", "no rate"],
+    ids=[
+        "not measured",
+        "never",
+        "not moved",
+        "hardly moved",
+        "infinitely far",
+        "beyond at once",
+        "empty",
+        "no rate",
+    ],
 )
 def test_nothing_is_said_where_it_was_not_measured(curve: oc.Curve) -> None:
     assert moves_at(curve) is None
+
+
+def test_of_several_sweeps_it_is_the_median() -> None:
+    sweeps = [swept(slope) for slope in (1.0, 4.0, 2.0)] + [oc.Curve([0.1], [1.0], moved=[NAN])]
+    together = oc.Curve(
+        np.concatenate([sweep.value for sweep in sweeps]),
+        np.concatenate([sweep.loss for sweep in sweeps]),
+        seed=np.repeat([0, 1, 2, 3], [100, 100, 100, 1]),
+        moved=np.concatenate([sweep.moved for sweep in sweeps if sweep.moved is not None]),
+    )
+    assert moves_at(together) == pytest.approx(SHARE / 2, rel=1e-6)
 
 
 def test_a_last_measure_that_is_not_finite_is_left_out() -> None:
@@ -119,7 +140,7 @@ def test_the_suggestion_is_moved_by_no_more_than_three_times(slope: float, times
 
 
 def test_a_momentum_and_passes_count_for_both() -> None:
-    plain = {"optimizer": "RMSprop", "momentum": 0.0, "steps_per_epoch": 11}
+    plain: dict[str, Any] = {"optimizer": "RMSprop", "momentum": 0.0, "steps_per_epoch": 11}
     moved = swept(3.0).moved
     factor = trough(**plain).suggest().value / trough(optimizer="RMSprop", momentum=0.9).suggest().value
     alike = (

@@ -25,8 +25,7 @@ from benchmarks.regret.measure import Floats, Oracle
 from benchmarks.regret.rules import DEFAULT, judge, load, named
 from benchmarks.regret.tasks import select
 from onecycle import _default_rule
-from onecycle._anchors import anchors
-from onecycle._anchors import read as anchors_of
+from onecycle._anchors import anchors, read
 from onecycle._default_rule import (
     _FARTHEST,
     _FARTHEST_BY_MOVES,
@@ -46,7 +45,7 @@ WEIGHTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 POWERS = (0.0, 1 / 3, 1 / 2)
 SHARES = 10 ** np.arange(-1.0, 0.11, 0.1)
 SGD = ("sgd", "momentum", "nesterov")
-MOVES = (
+TOWARDS = (
     (1.0, 1.0),
     (1.25, 4.0),
     (1.5, 1.5),
@@ -118,12 +117,12 @@ def report(results: Path = RESULTS) -> str:
                 f"{mean[best]:8.3f}{SHARES[best]:8.2f}"
             )
         lines.append("")
-    read = _read(results)
-    return "\n".join([*lines, *_heeded(read), *_moved(read)])
+    recorded = _recorded(results)
+    return "\n".join([*lines, *_heeded(recorded), *_towards_usual(recorded)])
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Recorded:
     """What the loss of each sweep of a task says to the rule, and what its moves do; NaN: nothing."""
 
     oracle: Oracle
@@ -149,7 +148,7 @@ class _Read:
         return regrets, len(seen) < 2 or bool(seen.std(ddof=1) <= SPREAD)
 
 
-def _read(results: Path) -> list[_Read]:
+def _recorded(results: Path) -> list[_Recorded]:
     patched: dict[str, Any] = {"_FARTHEST": 1.0, "_FARTHEST_ON_PLATEAU": 1.0, "moves_at": lambda _: None}
     found = []
     with mock.patch.multiple(_default_rule, **patched):
@@ -161,7 +160,7 @@ def _read(results: Path) -> list[_Read]:
             flat = np.array([anchors(curve).minimum is None for curve in case.curves])
             moves = np.where(flat | np.isnan(rates), np.nan, [_moves(curve) for curve in case.curves])
             sgd = task.optimizer in SGD
-            found.append(_Read(case.oracle, task.usual_lr, sgd, np.array(rates), flat, moves))
+            found.append(_Recorded(case.oracle, task.usual_lr, sgd, np.array(rates), flat, moves))
     return found
 
 
@@ -171,11 +170,11 @@ def _moves(curve: oc.Curve) -> float:
     return math.nan if moves is None else moves * math.prod(factors.values())
 
 
-def _heeded(read: Sequence[_Read]) -> list[str]:
+def _heeded(recorded: Sequence[_Recorded]) -> list[str]:
     """How the rule does by how far it goes to what the weights' moves say, and by the share of these."""
     lines = []
     for sgd in (True, False):
-        chosen = [each for each in read if each.sgd == sgd]
+        chosen = [each for each in recorded if each.sgd == sgd]
         lines += [
             f"{len(chosen)} tasks of dev with{'' if sgd else 'out'} SGD: the way, of 1, from what the loss "
             "says to a share of where an update moves the weights by a sixth",
@@ -188,22 +187,22 @@ def _heeded(read: Sequence[_Read]) -> list[str]:
     return lines
 
 
-def _moved(read: Sequence[_Read]) -> list[str]:
+def _towards_usual(recorded: Sequence[_Recorded]) -> list[str]:
     """How the rule does with SGD when what is read is moved towards one rate for all."""
-    chosen = [each for each in read if each.sgd]
+    chosen = [each for each in recorded if each.sgd]
     lines = [
         f"{len(chosen)} tasks of dev with SGD: what is read, moved to {_MOSTLY:g}, by no more than so many "
         "times, and where the loss never fell",
         f"{'at most':>8}{'never':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}{'steady':>8}",
     ]
-    for farthest, flat in MOVES if chosen else ():
+    for farthest, flat in TOWARDS if chosen else ():
         peaks = [each.peaks(_TO_MOVES, _SHARE_OF_MOVES, farthest, flat) for each in chosen]
         lines.append(f"{farthest:8.4g}{flat:8.4g}{_cells(chosen, peaks)}")
     return lines
 
 
-def _cells(read: Sequence[_Read], peaks: Sequence[Floats]) -> str:
-    seen = [each.line(mine) for each, mine in zip(read, peaks, strict=True)]
+def _cells(recorded: Sequence[_Recorded], peaks: Sequence[Floats]) -> str:
+    seen = [each.line(mine) for each, mine in zip(recorded, peaks, strict=True)]
     means, sweeps = np.array([regret.mean() for regret, _ in seen]), np.concatenate([r for r, _ in seen])
     return (
         f"{means.mean():8.3f}{np.minimum(means, CAP_MOVED).mean():8.3f}{np.median(sweeps):8.3f}"
@@ -219,7 +218,7 @@ def left_out(table: Floats) -> float:
 
 def _seen(curve: oc.Curve) -> tuple[float, ...]:
     try:
-        found, _, minimum = anchors_of(curve)
+        found, _, minimum = read(curve)
     except oc.Inconclusive:
         return (np.nan,) * 5
     factor = math.prod(for_momentum(curve).values())

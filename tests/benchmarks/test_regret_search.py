@@ -56,7 +56,7 @@ def test_intervals_are_tried_on_the_task_that_they_were_not_made_of() -> None:
 
 
 def test_the_constants_are_among_the_best_of_what_was_recorded() -> None:
-    with_sgd, others, *heeded, moves = (part.splitlines()[2:] for part in choose.report().split("\n\n"))
+    with_sgd, others, *heeded, towards = (part.splitlines()[2:] for part in choose.report().split("\n\n"))
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in with_sgd}
     assert rows["0.00", "0.50"][3] in ("0.13", "0.16")  # a share of divergence: 0.14
     assert float(rows["0.00", "0.50"][0]) == min(float(row[0]) for row in rows.values())
@@ -72,8 +72,8 @@ def test_the_constants_are_among_the_best_of_what_was_recorded() -> None:
             assert float(taken[mean]) < min(float(alone[mean]), float(only[mean]))
         assert float(taken[1]) <= min(float(way[1]) for way in ways.values()) + 0.005
         assert int(taken[4].rstrip("%")) >= int(alone[4].rstrip("%")) + 15
-    table = {tuple(line.split()[:2]): line.split()[2:] for line in moves}
-    assert len(table) == len(choose.MOVES)
+    table = {tuple(line.split()[:2]): line.split()[2:] for line in towards}
+    assert len(table) == len(choose.TOWARDS)
     for worse in (("1", "1"), ("1.5", "1.5"), ("1.5", "2")):
         assert all(float(a) < float(b) for a, b in zip(table["1.5", "4"][:2], table[worse][:2], strict=True))
 
