@@ -19,7 +19,7 @@ class Measured(Quadratic):
     """One that says how far it moved."""
 
     def moved(self, state: Any) -> float:
-        return abs(self.state["x"] - state["x"]) / abs(state["x"])
+        return float(abs(self.state["x"] - state["x"]) / abs(state["x"]))
 
 
 def swept(
