@@ -793,20 +793,21 @@ def test_losses_are_read_together_where_they_are_alike() -> None:
 def test_how_far_the_weights_moved_is_a_share_of_their_size(
     kind: torch.dtype, keep: Callable[[Trial], Any]
 ) -> None:
-    model = nn.Sequential(nn.Linear(INPUTS, 8), nn.Linear(8, CLASSES)).to(kind)
-    model[0].bias.requires_grad_(False)  # what is not trained does not count
+    first, second = nn.Linear(INPUTS, 8), nn.Linear(8, CLASSES)
+    model = nn.Sequential(first, second).to(kind)
+    first.bias.requires_grad_(False)  # what is not trained does not count
     trial = make_trial(model)
     state = keep(trial)
     assert trial.moved(state) == 0
     trained = [p for p in model.parameters() if p.requires_grad]
     with torch.no_grad():
-        model[0].bias.fill_(100)
+        first.bias.fill_(100)
         for parameter in trained:
             parameter.mul_(1.5)
     assert trial.moved(state) == pytest.approx(0.5, rel=1e-2 if kind == torch.bfloat16 else 1e-5)
     with torch.no_grad():
         before = torch.cat([p.flatten() for p in trained]).float()
-        model[1].weight[0, 0] += 3
+        second.weight[0, 0] += 3
         after = torch.cat([p.flatten() for p in trained]).float()
     start = before / 1.5
     assert trial.moved(state) == pytest.approx(float((after - start).norm() / start.norm()), rel=1e-2)
