@@ -18,7 +18,7 @@ from onecycle.torch._objects import SIMPLE, walk
 from onecycle.torch._room import Copy, OnDisk, clone
 
 Tree = Any
-PIECE = 2**20  # elements of a tensor that are compared at once
+PIECE = 2**18  # elements of a tensor that are compared at once
 LEFT_OUT = object()  # stands in a tree for what a file cannot hold
 KEPT = (*SIMPLE, Tensor, np.ndarray, dict, list, tuple, deque)
 
@@ -161,35 +161,36 @@ def keep_parameters(
     }
 
 
-def distances(tree: dict[str, Tree]) -> Tensor | None:
-    """Squared norms of how far the parameters that are trained lie from `tree`, and of those in it; (2,).
+def norm(tree: dict[str, Tree], *, moved: bool) -> Tensor | None:
+    """Norm of what is trained in `tree`, a scalar, or of how far that has moved since.
 
-    None where there are none, or copies of what is on another device lie on disk.
+    None where there is nothing, or copies of what is on another device lie on disk.
     """
-    ways, sizes = [], []
+    norms = []
     for kept in (parts["data"] for parts in tree.values() if parts["requires_grad"]):
-        if kept.content.shape != kept.home.shape:
+        home: Tensor = kept.home.detach()
+        if kept.content.shape != home.shape:
             return None
-        if isinstance(kept.content, OnDisk) and kept.home.device.type != "cpu":
+        if isinstance(kept.content, OnDisk) and home.device.type != "cpu":
             return None
-        for now, was in _in_pieces(kept.home, kept.content):
+        for now, was in _in_pieces(_local(home), kept.content):
             before = was.to(now)
-            ways.append(torch.linalg.vector_norm(now - before))
-            sizes.append(torch.linalg.vector_norm(before))
-    if not ways:
-        return None
-    norms = torch.stack([norm.to(ways[0]) for norm in ways + sizes])
-    return norms.square().view(2, -1).sum(1)
+            norms.append(torch.linalg.vector_norm(now - before if moved else before))
+    return torch.linalg.vector_norm(torch.stack([each.to(norms[0]) for each in norms])) if norms else None
 
 
-def _in_pieces(home: Tensor, content: Tensor | OnDisk) -> Iterator[tuple[Tensor, Tensor]]:
-    """The part of a tensor that this process holds, in single precision at least, beside its copy."""
-    now = _local(home.detach()).reshape(-1)
-    was = content if isinstance(content, OnDisk) else _local(content).reshape(-1)
+def _in_pieces(now: Tensor, content: Tensor | OnDisk) -> Iterator[tuple[Tensor, Tensor]]:
+    """A tensor, in single precision at least, beside its copy; by the piece, as memory may hold no third."""
+    half = now.dtype in (torch.float16, torch.bfloat16)
+    was = content if isinstance(content, OnDisk) else _local(content)
+    if isinstance(was, Tensor) and now.numel() <= PIECE:
+        yield (now.float() if half else now), was
+        return
+    now, was = now.reshape(-1), was if isinstance(was, OnDisk) else was.reshape(-1)
     for first in range(0, len(now), PIECE):
-        mine = now[first : first + PIECE]
-        copied = was.part(first, len(mine)) if isinstance(was, OnDisk) else was[first : first + PIECE]
-        yield (mine.float() if mine.dtype in (torch.float16, torch.bfloat16) else mine), copied
+        piece = now[first : first + PIECE]
+        copied = was.part(first, len(piece)) if isinstance(was, OnDisk) else was[first : first + PIECE]
+        yield (piece.float() if half else piece), copied
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -27,11 +27,11 @@ from onecycle.torch._processes import Processes
 from onecycle.torch._room import PLACES, Copy, Place, clone, copier
 from onecycle.torch._state import (
     Tree,
-    distances,
     keep_modules,
     keep_optimizers,
     keep_parameters,
     name_parameters,
+    norm,
     put_back_modules,
     put_back_optimizers,
     put_back_parameters,
@@ -41,6 +41,7 @@ from onecycle.torch._stream import Stream, private
 
 TARGETS = ("labels", "label", "targets", "target", "y")
 _GRAD = "grad_enabled"
+_SIZE = "size"  # the norm of the parameters, in a state that was asked for it
 Loss = Callable[..., Tensor]
 
 
@@ -374,13 +375,18 @@ class Trial:
         NaN where what is not on a CPU has its copy on disk. The norms are Euclidean, over all parameters
         and processes.
         """
-        shares = distances(state["parameters"])
-        if shares is None:
+        if _SIZE not in state:
+            state[_SIZE] = self._norm(state, moved=False)
+        size = state[_SIZE]
+        return self._norm(state, moved=True) / size if size > 0 else float("nan")
+
+    def _norm(self, state: Tree, *, moved: bool) -> float:
+        mine = norm(state["parameters"], moved=moved)
+        if mine is None:
             return float("nan")
         if self._processes.sharded:
-            shares = self._processes.sum(shares, self._device)
-        way, size = shares.tolist()
-        return float((way / size) ** 0.5) if size > 0 else float("nan")
+            mine = self._processes.sum(mine.square(), self._device).sqrt()
+        return float(mine)
 
     def read_losses(self, losses: Sequence[float | Tensor]) -> list[float]:
         """What steps gave, as floats; the device is waited for once."""
