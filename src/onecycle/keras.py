@@ -191,10 +191,11 @@ class Trial:
         self.size = 0
 
     def describe(self) -> dict[str, Any]:
-        """What a curve's settings keep of it: optimizer, rate, momentum and weight decay."""
+        """What a curve's settings keep of it: optimizer, rate, momentum, weight decay, steps in an epoch."""
         facts: dict[str, Any] = {
             "optimizer": type(self._optimizer).__name__,
             "lr": float(self._model.optimizer.learning_rate),
+            "steps_per_epoch": self.steps_per_epoch,
         }
         for hyper in ("momentum", "weight_decay"):
             if attribute := _attribute(self._optimizer, hyper):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
@@ -28,6 +29,12 @@ __all__ = ["Trial", "find_lr", "optimizer", "range_test", "schedule"]
 
 Update = Callable[..., tuple[Any, Any]]
 HYPERS = ("lr", "momentum", "weight_decay")
+# The states of optax.sgd, and of what may be wrapped around any optimizer.
+_OF_SGD = {
+    *("EmptyState", "TraceState", "ScaleByScheduleState", "MultiStepsState", "ApplyIfFiniteState"),
+    *("InjectHyperparamsState", "InjectStatefulHyperparamsState", "WrappedScheduleState"),
+    *("PartitionState", "MultiTransformState", "MaskedState", "MaskedNode"),
+}
 
 
 def schedule(schedule: Schedule) -> Callable[[Any], jax.Array]:
@@ -131,6 +138,8 @@ class Trial:
         batches: an iterable that can be begun anew, such as a list, or a function that is given an int,
             another one at each epoch, and returns an iterable: the place to shuffle.
         evaluate: `state -> validation loss`, or None.
+        weights: `state -> what of it is trained`; None: its `params`, or the first part of a tuple that has
+            a state of Optax's behind it, or nothing.
 
     Raises:
         TypeError: `batches` is an iterator or no batches at all, or `update` names none of the three.
@@ -142,12 +151,17 @@ class Trial:
         state: Any,
         batches: Batches,
         evaluate: Callable[[Any], SupportsFloat] | None = None,
+        *,
+        weights: Callable[[Any], Any] | None = None,
     ) -> None:
         parameters = inspect.signature(update).parameters
         self._takes = [name for name in HYPERS if name in parameters]
         if not self._takes:
             raise TypeError(f"update must take lr, as in update(state, batch, lr), got {list(parameters)}")
-        self._needs = [name for name in self._takes if parameters[name].default is inspect.Parameter.empty]
+        empty = inspect.Parameter.empty
+        self._needs = [name for name in self._takes if parameters[name].default is empty]
+        self._defaults = {n: parameters[n].default for n in self._takes if n not in self._needs}
+        self._weights = _weights if weights is None else weights
         self._update = update
         self._batches = batches
         self._evaluate = evaluate
@@ -168,6 +182,17 @@ class Trial:
         """Updates in one pass over `batches`, None where it has no length."""
         count = getattr(self._batches, "__len__", None)
         return None if count is None else count()
+
+    def describe(self) -> dict[str, Any]:
+        """What a curve's settings keep of it.
+
+        The values that `update` is called with, steps in an epoch, and "SGD" as optimizer if Optax's states
+        in `state` are those of its `sgd`, "other" if they are not. (`sign_sgd` has none that tells it apart.)
+        """
+        values = {name: value for name, value in (self._defaults | self._hyper).items() if _is_number(value)}
+        kinds = set(_kinds(self._state))
+        facts: dict[str, Any] = {"optimizer": "SGD" if kinds <= _OF_SGD else "other"} if kinds else {}
+        return {**facts, **values, "steps_per_epoch": self.steps_per_epoch}
 
     def set(self, **hyper: float) -> None:
         """Set `lr`, `momentum` or `weight_decay`; what `update` does not name is left alone."""
@@ -197,6 +222,23 @@ class Trial:
     def evaluate(self) -> float | None:
         """Validation loss of the present state, None where there is none."""
         return None if self._evaluate is None else float(self._evaluate(self._state))
+
+    def moved(self, state: _State) -> float:
+        """How far the weights lie from those of `state`, as a share of their size there; NaN if not known."""
+        now, was = (
+            [jnp.asarray(leaf) for leaf in jax.tree.leaves(self._weights(each)) if _is_inexact(leaf)]
+            for each in (self._state, state.state)
+        )
+        if [leaf.shape for leaf in now] != [leaf.shape for leaf in was]:
+            return math.nan
+        way, size = (
+            sum(
+                float(jnp.sum(jnp.square(jnp.abs(x.astype(jnp.promote_types(x.dtype, "float32"))))))
+                for x in xs
+            )
+            for xs in ([new - old for new, old in zip(now, was, strict=True)], was)
+        )
+        return math.sqrt(way / size) if size > 0 else math.nan
 
     def save(self) -> _State:
         """The present state by reference; arrays that are never written need no copy."""
@@ -233,6 +275,7 @@ def range_test(
     batches: Batches,
     *,
     evaluate: Callable[[Any], SupportsFloat] | None = None,
+    weights: Callable[[Any], Any] | None = None,
     start: float = 1e-7,
     end: float = 10.0,
     steps: int | None = None,
@@ -247,7 +290,7 @@ def range_test(
     """Sweep the learning rate (or momentum, or weight decay) that `update` takes and record the loss.
 
     Args:
-        update, state, batches, evaluate: see `Trial`.
+        update, state, batches, evaluate, weights: see `Trial`.
         start, end, steps, repeats, sweep, hyper, seed, progress, batches_per_value, evaluations: see
             `onecycle.range_test`.
 
@@ -255,7 +298,7 @@ def range_test(
         TypeError: an argument is of the wrong kind.
         ValueError: an argument is out of its range, or `update` makes no use of `hyper`.
     """
-    trial = Trial(update, state, batches, evaluate)
+    trial = Trial(update, state, batches, evaluate, weights=weights)
     if hyper in HYPERS and hyper not in trial._takes:
         raise ValueError(f"update takes no {hyper}: it must name what is swept")
     return _range_test.range_test(
@@ -280,6 +323,7 @@ def find_lr(
     *,
     total_steps: int,
     evaluate: Callable[[Any], SupportsFloat] | None = None,
+    weights: Callable[[Any], Any] | None = None,
     objective: _find.Objective | None = None,
     budget: float = 0.2,
     seed: int = 0,
@@ -288,7 +332,7 @@ def find_lr(
     """Suggest the peak rate for a 1cycle run of `total_steps` updates: range test, then short pilots.
 
     Args:
-        update, state, batches, evaluate: see `Trial`.
+        update, state, batches, evaluate, weights: see `Trial`.
         total_steps, objective, budget, seed, progress: see `onecycle.find_lr`.
 
     Raises:
@@ -297,13 +341,44 @@ def find_lr(
         ValueError: an argument is out of its range.
     """
     return _find.find_lr(
-        Trial(update, state, batches, evaluate),
+        Trial(update, state, batches, evaluate, weights=weights),
         total_steps=total_steps,
         objective=objective,
         budget=budget,
         seed=seed,
         progress=progress,
     )
+
+
+def _kinds(state: Any) -> Iterator[str]:
+    """The names of Optax's states in a pytree."""
+    if type(state).__module__.partition(".")[0] == "optax":
+        yield type(state).__name__
+    if isinstance(state, Mapping):
+        parts: Any = state.values()
+    elif isinstance(state, (tuple, list)):
+        parts = state
+    else:  # of Flax's TrainState
+        parts = [state.opt_state] if hasattr(state, "opt_state") else []
+    for part in parts:
+        yield from _kinds(part)
+
+
+def _weights(state: Any) -> Any:
+    if hasattr(state, "params"):
+        return state.params
+    if isinstance(state, Mapping):
+        return state.get("params")
+    behind = state[1:] if isinstance(state, (tuple, list)) else ()
+    return state[0] if any(True for _ in _kinds(tuple(behind))) else None
+
+
+def _is_inexact(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _copy(leaf: Any) -> Any:

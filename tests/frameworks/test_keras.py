@@ -319,6 +319,7 @@ def test_how_far_the_weights_moved_is_a_share_of_their_size() -> None:
             weight.assign(ops.add(weight.value, 7))
     assert trial.moved(state) == pytest.approx(0.5, rel=1e-5)
     curve = range_test(net, X, Y, steps=20, progress=False)
+    assert curve.settings["trial"]["steps_per_epoch"] == 8
     assert curve.moved is not None
     assert np.isfinite(curve.moved[[9, 19]]).all()
 

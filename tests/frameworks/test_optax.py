@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -395,6 +395,91 @@ def test_a_momentum_sweep_sets_momentum() -> None:
     assert curve.hyper == "momentum"
     with pytest.raises(ValueError, match="update takes no weight_decay: it must name what is swept"):
         range_test(UPDATE, begin(SGD), problem(), hyper="weight_decay", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("tx", "kind"),
+    [
+        (optax.sgd(0.1), "SGD"),
+        (optax.sgd(optax.constant_schedule(0.1), momentum=0.9, nesterov=True), "SGD"),
+        (
+            optax.chain(optax.clip_by_global_norm(1.0), optax.add_decayed_weights(1e-4), optax.sgd(0.1, 0.9)),
+            "SGD",
+        ),
+        (optax.MultiSteps(optax.sgd(0.1), 2), "SGD"),
+        (SGD, "SGD"),
+        (optimizer(oc.one_cycle(0.1, 100), optax.sgd), "SGD"),
+        (optax.multi_transform({"a": optax.sgd(0.1), "b": optax.sgd(0.2)}, {"a": "a", "b": "b"}), "SGD"),
+        (optax.multi_transform({"a": optax.sgd(0.1), "b": optax.adam(0.2)}, {"a": "a", "b": "b"}), "other"),
+        (optax.adamw(1e-3), "other"),
+        (optax.inject_hyperparams(optax.adam)(1e-3), "other"),
+        (optax.rmsprop(1e-3, momentum=0.9), "other"),
+        (optax.lion(1e-3), "other"),
+        (optax.adafactor(1e-3), "other"),
+    ],
+)
+def test_the_optimizer_is_told_by_its_state(tx: Any, kind: str) -> None:
+    assert Trial(UPDATE, begin(tx), problem()).describe()["optimizer"] == kind
+    in_a_dict = dict(zip(("params", "opt_state"), begin(tx), strict=True))
+    assert Trial(UPDATE, in_a_dict, problem()).describe()["optimizer"] == kind
+
+
+def test_a_curve_says_what_the_update_was_called_with() -> None:
+    curve = range_test(UPDATE, begin(SGD), problem(), steps=20, progress=False)
+    assert curve.settings["trial"] == {"optimizer": "SGD", "momentum": 0.9, "steps_per_epoch": 12}
+    by_hand = range_test(
+        lambda w, _, lr: (w - lr, jnp.sum(w)), jnp.ones(2), shuffled, steps=20, progress=False
+    )
+    assert by_hand.settings["trial"] == {"steps_per_epoch": None}
+
+
+class State(NamedTuple):
+    step: int
+    params: Any
+
+
+HALF, ONE = {"a": 0.5 * jnp.ones(3), "n": jnp.arange(3)}, {"a": jnp.ones(3), "n": jnp.zeros(3, int)}
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "weights", "moved"),
+    [
+        ((ONE, optax.sgd(0.1).init(ONE)), (HALF, optax.sgd(0.1).init(ONE)), None, 0.5),
+        ({"params": ONE, "key": 3}, {"params": HALF, "key": 4}, None, 0.5),
+        (State(0, ONE), State(9, HALF), None, 0.5),
+        ([9.0, ONE], [1.0, HALF], lambda state: state[1], 0.5),
+        ((ONE, 3.0), (HALF, 1.0), None, None),
+        ({"w": ONE}, {"w": HALF}, None, None),
+        (jnp.zeros(2), jnp.ones(2), lambda state: state, None),
+    ],
+    ids=["tuple", "dict", "TrainState", "told", "no state behind", "no name", "no size"],
+)
+def test_how_far_the_weights_moved(was: Any, now: Any, weights: Any, moved: float | None) -> None:
+    trial = Trial(lambda _, __, lr: (now, lr), was, problem(), weights=weights)
+    saved = trial.save()
+    trial.set(lr=0.1)
+    trial.step()
+    assert (math.isnan(trial.moved(saved)) and moved is None) or trial.moved(saved) == pytest.approx(moved)
+    trial.restore(saved)
+    assert moved is None or trial.moved(saved) == 0
+
+
+def test_a_range_test_measures_how_far_the_weights_moved() -> None:
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    curve = range_test(UPDATE, (params, SGD.init(params)), problem(), steps=30, end=0.1, progress=False)
+    assert curve.moved is not None
+    assert (np.diff(curve.moved[[9, 19, 29]]) > 0).all()
+    hidden = range_test(
+        UPDATE,
+        (params, SGD.init(params)),
+        problem(),
+        weights=lambda _: None,
+        steps=30,
+        end=0.1,
+        progress=False,
+    )
+    assert hidden.moved is None
+    assert hidden.loss.tolist() == curve.loss.tolist()
 
 
 def test_find_lr_finds_a_rate_that_trains() -> None:
