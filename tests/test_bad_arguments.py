@@ -145,7 +145,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "Curve": (
         oc.Curve,
         {"value": [0.1, 0.2], "loss": [1.0, 0.5], "step": [0, 1], "seed": [0, 0], "val_loss": [1, 1]}
-        | {"noise": None, "hyper": "lr", "sweep": "linear", "settings": {}},
+        | {"noise": None, "hyper": "lr", "sweep": "linear", "settings": {}, "moved": [0.1, 0.2]},
     ),
     "Suggestion": (
         oc.Suggestion,
