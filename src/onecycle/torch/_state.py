@@ -186,10 +186,12 @@ def _in_pieces(now: Tensor, content: Tensor | OnDisk) -> Iterator[tuple[Tensor, 
     if isinstance(was, Tensor) and now.numel() <= PIECE:
         yield (now.float() if half else now), was
         return
-    now, was = now.reshape(-1), was if isinstance(was, OnDisk) else was.reshape(-1)
-    for first in range(0, len(now), PIECE):
-        piece = now[first : first + PIECE]
-        copied = was.part(first, len(piece)) if isinstance(was, OnDisk) else was[first : first + PIECE]
+    size = PIECE // 16 if isinstance(was, OnDisk) else PIECE
+    copies = was if isinstance(was, OnDisk) else was.reshape(-1)
+    for first, piece in zip(range(0, now.numel(), size), now.reshape(-1).split(size), strict=True):
+        copied = (
+            copies.part(first, len(piece)) if isinstance(copies, OnDisk) else copies[first : first + size]
+        )
         yield (piece.float() if half else piece), copied
 
 
