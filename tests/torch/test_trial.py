@@ -788,7 +788,8 @@ def test_losses_are_read_together_where_they_are_alike() -> None:
     assert trial.read_losses([]) == []
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore:Complex modules:UserWarning")
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.complex64])
 @pytest.mark.parametrize("keep", [Trial.save, Trial.set_aside])
 def test_how_far_the_weights_moved_is_a_share_of_their_size(
     kind: torch.dtype, keep: Callable[[Trial], Any]
@@ -806,9 +807,9 @@ def test_how_far_the_weights_moved_is_a_share_of_their_size(
             parameter.mul_(1.5)
     assert trial.moved(state) == pytest.approx(0.5, rel=1e-2 if kind == torch.bfloat16 else 1e-5)
     with torch.no_grad():
-        before = torch.cat([p.flatten() for p in trained]).float()
+        before = torch.cat([p.flatten() for p in trained]).to(torch.complex128)
         second.weight[0, 0] += 3
-        after = torch.cat([p.flatten() for p in trained]).float()
+        after = torch.cat([p.flatten() for p in trained]).to(torch.complex128)
     start = before / 1.5
     assert trial.moved(state) == pytest.approx(float((after - start).norm() / start.norm()), rel=1e-2)
     trial.restore(state)

@@ -164,35 +164,32 @@ def keep_parameters(
 def norm(tree: dict[str, Tree], *, moved: bool) -> Tensor | None:
     """Norm of what is trained in `tree`, a scalar, or of how far that has moved since.
 
-    None where there is nothing, or copies of what is on another device lie on disk.
+    None where there is nothing, or copies of what is on a GPU lie on disk.
     """
-    norms = []
+    squares = []
     for kept in (parts["data"] for parts in tree.values() if parts["requires_grad"]):
-        home: Tensor = kept.home.detach()
-        if kept.content.shape != home.shape:
+        now = _local(kept.home.detach())
+        if kept.content.shape != kept.home.shape or (isinstance(kept.content, OnDisk) and now.is_cuda):
             return None
-        if isinstance(kept.content, OnDisk) and home.device.type != "cpu":
-            return None
-        for now, was in _in_pieces(_local(home), kept.content):
-            before = was.to(now)
-            norms.append(torch.linalg.vector_norm(now - before if moved else before))
-    return torch.linalg.vector_norm(torch.stack([each.to(norms[0]) for each in norms])) if norms else None
+        squares.append(_square(now, kept.content, moved=moved))
+    return torch.stack([each.to(squares[0]) for each in squares]).sum().sqrt() if squares else None
 
 
-def _in_pieces(now: Tensor, content: Tensor | OnDisk) -> Iterator[tuple[Tensor, Tensor]]:
-    """A tensor, in single precision at least, beside its copy; by the piece, as memory may hold no third."""
-    half = now.dtype in (torch.float16, torch.bfloat16)
-    was = content if isinstance(content, OnDisk) else _local(content)
-    if isinstance(was, Tensor) and now.numel() <= PIECE:
-        yield (now.float() if half else now), was
-        return
-    size = PIECE // 16 if isinstance(was, OnDisk) else PIECE
-    copies = was if isinstance(was, OnDisk) else was.reshape(-1)
-    for first, piece in zip(range(0, now.numel(), size), now.reshape(-1).split(size), strict=True):
-        copied = (
-            copies.part(first, len(piece)) if isinstance(copies, OnDisk) else copies[first : first + size]
-        )
-        yield (piece.float() if half else piece), copied
+def _square(now: Tensor, content: Tensor | OnDisk, *, moved: bool) -> Tensor:
+    """Squared norm of a copy's content, or of how far the tensor has moved since."""
+    was = content if isinstance(content, OnDisk) else _local(content).reshape(-1)
+    flat, size = now.reshape(-1), PIECE // 16 if isinstance(was, OnDisk) else PIECE
+    # A running sum: what is kept of each piece would lie between the memory that the next ones reuse.
+    total = torch.zeros((), device=now.device)
+    for first in range(0, len(flat), size):
+        piece = flat[first : first + size]
+        part = was.part(first, len(piece)) if isinstance(was, OnDisk) else was[first : first + size]
+        if piece.dtype in (torch.float16, torch.bfloat16):
+            piece = piece.float()
+        part = part.to(piece)
+        way = piece - part if moved else part
+        total = total + torch.vdot(way, way).real
+    return total
 
 
 def _local(tensor: Tensor) -> Tensor:

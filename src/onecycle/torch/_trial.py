@@ -372,7 +372,7 @@ class Trial:
     def moved(self, state: Tree) -> float:
         """How far the parameters that are trained lie from those of `state`, as a share of their size there.
 
-        NaN where what is not on a CPU has its copy on disk. The norms are Euclidean, over all parameters
+        NaN where what is on a GPU has its copy on disk. The norms are Euclidean, over all parameters
         and processes.
         """
         if _SIZE not in state:
