@@ -19,6 +19,7 @@ from onecycle.torch._room import Copy, OnDisk, clone
 
 Tree = Any
 PIECE = 2**18  # elements of a tensor that are compared at once
+_HALF = (torch.float16, torch.bfloat16)  # whose squares are too coarse
 LEFT_OUT = object()  # stands in a tree for what a file cannot hold
 KEPT = (*SIMPLE, Tensor, np.ndarray, dict, list, tuple, deque)
 
@@ -177,6 +178,8 @@ def norm(tree: dict[str, Tree], *, moved: bool) -> Tensor | None:
 
 def _square(now: Tensor, content: Tensor | OnDisk, *, moved: bool) -> Tensor:
     """Squared norm of a copy's content, or of how far the tensor has moved since."""
+    if isinstance(content, Tensor) and now.numel() <= PIECE:
+        return _dot(now, _local(content), moved=moved)
     was = content if isinstance(content, OnDisk) else _local(content).reshape(-1)
     flat, size = now.reshape(-1), PIECE // 16 if isinstance(was, OnDisk) else PIECE
     # A running sum: what is kept of each piece would lie between the memory that the next ones reuse.
@@ -184,12 +187,16 @@ def _square(now: Tensor, content: Tensor | OnDisk, *, moved: bool) -> Tensor:
     for first in range(0, len(flat), size):
         piece = flat[first : first + size]
         part = was.part(first, len(piece)) if isinstance(was, OnDisk) else was[first : first + size]
-        if piece.dtype in (torch.float16, torch.bfloat16):
-            piece = piece.float()
-        part = part.to(piece)
-        way = piece - part if moved else part
-        total = total + torch.vdot(way, way).real
+        total = total + _dot(piece, part, moved=moved)
     return total
+
+
+def _dot(now: Tensor, was: Tensor, *, moved: bool) -> Tensor:
+    if now.dtype in _HALF:
+        now = now.float()
+    was = was.to(now)
+    way = (now - was if moved else was).reshape(-1)
+    return torch.vdot(way, way).real
 
 
 def _local(tensor: Tensor) -> Tensor:
