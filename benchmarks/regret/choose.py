@@ -22,7 +22,7 @@ import numpy.typing as npt
 import onecycle as oc
 from benchmarks.regret.files import RESULTS
 from benchmarks.regret.measure import Floats, Oracle
-from benchmarks.regret.rules import DEFAULT, judge, load, named
+from benchmarks.regret.rules import CLOSE, DEFAULT, deviation, judge, load, named
 from benchmarks.regret.tasks import select
 from onecycle import _default_rule
 from onecycle._anchors import anchors, read
@@ -62,7 +62,6 @@ HEEDED = (
     *((way, _SHARE_OF_MOVES) for way in (0.0, 0.25, 0.4, 0.5, 0.6, 0.75, 1.0)),
     *((_TO_MOVES, share) for share in (1 / 16, 1 / 12, 1 / 8, 1 / 4)),
 )
-SPREAD = 0.15  # decades, up to which the suggestions of a task are steady
 CAP = 1.0  # a regret above it counts as this in the second column: one task has nearly all of the mean
 CAP_MOVED = 0.5  # likewise, of what is read and moved
 
@@ -142,10 +141,9 @@ class _Recorded:
         return rate * np.clip(_MOSTLY / rate, 1 / most, most)
 
     def line(self, peaks: Floats) -> tuple[Floats, bool]:
-        """The regrets of what is suggested, and whether it differs by at most 0.15 decades."""
+        """The regrets of what is suggested, and whether it differs so little that a user does not mind."""
         regrets = self.oracle.regrets(np.where(np.isnan(peaks), self.usual_lr, peaks))
-        seen = np.log10(peaks[~np.isnan(peaks)])
-        return regrets, len(seen) < 2 or bool(seen.std(ddof=1) <= SPREAD)
+        return regrets, deviation(peaks[~np.isnan(peaks)]) <= CLOSE
 
 
 def _recorded(results: Path) -> list[_Recorded]:

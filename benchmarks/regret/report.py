@@ -14,6 +14,7 @@ from benchmarks.regret.files import RESULTS
 from benchmarks.regret.measure import summary
 from benchmarks.regret.repeats import REPEATS
 from benchmarks.regret.rules import (
+    CLOSE,
     DEFAULT,
     Case,
     Reading,
@@ -31,7 +32,6 @@ from onecycle._suggest import RULES
 from onecycle._suggestion import Use
 
 Readings = Mapping[str, Mapping[str, Sequence[Reading]]]  # by rule, by task
-CLOSE = 0.15  # decades, a standard deviation that a user does not mind
 
 
 def report(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 import onecycle as oc
 from benchmarks.regret import find, oracle, peers, records, sweeps
@@ -17,6 +18,7 @@ from onecycle._suggestion import Use
 
 Rule = Callable[[oc.Curve], oc.Suggestion]
 DEFAULT = "default"
+CLOSE = 0.15  # decades, a standard deviation that a user does not mind
 
 
 @dataclass(frozen=True)
@@ -135,5 +137,10 @@ def _reading(
 
 def spread(readings: Sequence[Reading]) -> float:
     """Standard deviation, over seeds, of the suggested rate in decades; refusals left out."""
-    rates = [np.log10(reading.rate) for reading in readings if reading.refused is None]
-    return float(np.std(rates, ddof=1)) if len(rates) > 1 else 0.0
+    return deviation([reading.rate for reading in readings if reading.refused is None])
+
+
+def deviation(rates: npt.ArrayLike) -> float:
+    """Standard deviation of rates in decades, 0 of one or none."""
+    decades = np.log10(rates)
+    return float(np.std(decades, ddof=1)) if decades.size > 1 else 0.0

@@ -123,6 +123,12 @@ def _part(curve: Curve, mine: Any) -> Curve:
 
 
 def _look_at(curve: Curve) -> _Reading:
+    seen = _by_loss(curve)
+    # On a plateau, where the loss never falls, the moves tell nothing.
+    return seen if seen.found.minimum is None else _heeding_moves(curve, seen)
+
+
+def _by_loss(curve: Curve) -> _Reading:
     # SGD's best rate lies near the edge, that of optimizers which divide by the gradient's size need not.
     smoothed, sgd = check(curve), _with_sgd(curve)
     found = anchors_of(smoothed)
@@ -135,15 +141,14 @@ def _look_at(curve: Curve) -> _Reading:
     _, minimum = turn(curve, smoothed, found)
     end, factors = found.divergence, for_passes(curve)
     if sgd and end is not None:
-        seen = _Reading(found, told(found), end, _SHARE_OF_EDGE, "that with SGD", end, factors)
-        return _heeding_moves(curve, seen)
+        return _Reading(found, told(found), end, _SHARE_OF_EDGE, "that with SGD", end, factors)
     rate, what = minimum, "the rate with the least loss"
     if found.trough is not None:
         rate, what = found.trough, f"{found.trough:.3g}, the middle of its trough"
     if found.floor is not None and rate > _WIDEST * found.floor:
         rate = _WIDEST * found.floor
         what = f"{rate:.3g}, {_WIDEST:g} times where it flattens, as the trough is wide"
-    return _heeding_moves(curve, _Reading(found, told(found), rate, _SHARE, what, end, factors))
+    return _Reading(found, told(found), rate, _SHARE, what, end, factors)
 
 
 def _on_plateau(found: Anchors, rises: float) -> _Reading:
@@ -158,8 +163,7 @@ def _on_slope(curve: Curve, found: Anchors) -> _Reading:
         f"the loss falls from {found.start:.3g} to {found.best:.3g} and still does at {end:.3g}, "
         f"but hardly any net trains beyond {_HIGHEST:g}"
     )
-    seen = _Reading(found, words, _HIGHEST, _SHARE_OF_EDGE, "that with SGD", end, for_passes(curve))
-    return _heeding_moves(curve, seen)
+    return _Reading(found, words, _HIGHEST, _SHARE_OF_EDGE, "that with SGD", end, for_passes(curve))
 
 
 def _heeding_moves(curve: Curve, seen: _Reading) -> _Reading:

@@ -88,14 +88,21 @@ def range_test(
             reseed(trial, seed + repeat)
             sweeps.append(_run(trial, state, hyper, values, every, show, done=repeat * total))
     lengths = [len(s.loss) for s in sweeps]
-    val_loss = [s.val_loss.get(step, math.nan) for s in sweeps for step in range(len(s.loss))]
-    distance = [s.moved.get(step, math.nan) for s in sweeps for step in range(len(s.loss))]
+
+    def column(measured: Iterable[dict[int, float]]) -> list[float] | None:
+        whole = [
+            each.get(step, math.nan)
+            for each, length in zip(measured, lengths, strict=True)
+            for step in range(length)
+        ]
+        return None if all(map(math.isnan, whole)) else whole
+
     return Curve(
         value=[value for length in lengths for value in values[:length]],
         loss=[loss for s in sweeps for loss in s.loss],
         step=np.concatenate([np.arange(length) for length in lengths]),
         seed=np.repeat(np.arange(seed, seed + repeats), lengths),
-        val_loss=None if all(map(math.isnan, val_loss)) else val_loss,
+        val_loss=column(s.val_loss for s in sweeps),
         hyper=hyper,
         sweep=sweep,
         settings={
@@ -110,7 +117,7 @@ def range_test(
             "endings": [s.ending for s in sweeps],
             "versions": versions(),
         },
-        moved=None if all(map(math.isnan, distance)) else distance,
+        moved=column(s.moved for s in sweeps),
     )
 
 

@@ -158,9 +158,8 @@ class Trial:
         self._takes = [name for name in HYPERS if name in parameters]
         if not self._takes:
             raise TypeError(f"update must take lr, as in update(state, batch, lr), got {list(parameters)}")
-        empty = inspect.Parameter.empty
-        self._needs = [name for name in self._takes if parameters[name].default is empty]
-        self._defaults = {n: parameters[n].default for n in self._takes if n not in self._needs}
+        defaults = {name: parameters[name].default for name in self._takes}
+        self._defaults = {n: value for n, value in defaults.items() if value is not inspect.Parameter.empty}
         self._weights = _weights if weights is None else weights
         self._update = update
         self._batches = batches
@@ -208,7 +207,7 @@ class Trial:
         Raises:
             ValueError: a hyper-parameter is not set, or `update` makes no use of it.
         """
-        if unset := [name for name in self._needs if name not in self._hyper]:
+        if unset := [name for name in self._takes if name not in self._hyper | self._defaults]:
             raise ValueError(f"update needs {', '.join(unset)}: set it, or give the argument a default")
         batch = next(self._stream)
         self.size = samples(jax.tree.leaves(batch))

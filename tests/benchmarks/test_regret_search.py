@@ -87,7 +87,8 @@ def test_the_reading_of_pilots_is_among_the_best_of_what_was_recorded() -> None:
     for first in (0, 4):  # many pilots, and fewer and longer ones
         mean, median, _, within = first, first + 1, first + 2, first + 3
         assert float(kept[mean]) < float(alone[mean]) - 0.01
-        assert float(kept[median]) <= float(alone[median])
+        tied = 0.0005 * (first == 0)  # many pilots leave the median, to three digits, where it was
+        assert float(kept[median]) < float(alone[median]) + tied
         assert int(kept[within].rstrip("%")) > int(alone[within].rstrip("%"))
         others = [float(line[28:].split()[first]) for line in lines if line.startswith("power")]
         assert float(kept[mean]) <= min(others) + 0.006
