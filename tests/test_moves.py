@@ -125,18 +125,42 @@ def test_the_suggestion_goes_half_of_the_way_to_what_the_weights_say() -> None:
     by_moves = _SHARE_OF_MOVES * SHARE / slope
     assert told.value == pytest.approx(math.sqrt(by_loss.value * by_moves), rel=1e-6)
     assert (
-        f" half of the way to a sixth of {SHARE / slope:.3g}, where an update moves the weights by a sixth"
+        f", half of the way to a sixth of {SHARE / slope:.3g}, where an update moves the weights by a sixth"
         in told.reason
     )
     assert told.low < told.value < told.high
     assert told.high / told.value == pytest.approx(by_loss.high / by_loss.value)
 
 
-@pytest.mark.parametrize(("slope", "times"), [(1e-4, 3), (1e4, 1 / 3)])
+@pytest.mark.parametrize(("slope", "times"), [(1e-1, 3), (1e2, 1 / 3)])
 def test_the_suggestion_is_moved_by_no_more_than_three_times(slope: float, times: float) -> None:
     told = trough(moved=swept(slope).moved).suggest()
     assert told.value == pytest.approx(times * trough().suggest().value)
-    assert f"times {times:.3g} towards a sixth of" in told.reason
+    assert f"times {times:.3g}, the most, towards a sixth of" in told.reason
+
+
+@pytest.mark.parametrize("slope", [1e-6, 1e6])
+def test_moves_that_are_out_of_the_question_are_not_heeded(slope: float) -> None:
+    assert trough(moved=swept(slope).moved).suggest() == trough().suggest()
+
+
+def test_a_move_beyond_the_sweep_is_told_as_what_would_be() -> None:
+    said = "where an update would move the weights by a sixth"
+    assert said in trough(0.1, moved=swept(1e-2).moved).suggest().reason
+
+
+@pytest.mark.parametrize("every", [2, 5, 10])
+def test_a_log_that_is_thinned_out_says_the_same(every: int) -> None:
+    whole = swept(2.0, steps=400)
+    at = np.arange(every - 1, 400, every)
+    assert whole.moved is not None
+    thin = oc.Curve(whole.value[at], whole.loss[at], whole.step[at], moved=whole.moved[at])
+    assert moves_at(thin) == pytest.approx(SHARE / 2, rel=0.1)
+
+
+def test_steps_that_do_not_rise_count_nothing() -> None:
+    curve = swept(2.0)
+    assert moves_at(oc.Curve(curve.value, curve.loss, np.zeros(100, dtype=int), moved=curve.moved)) is None
 
 
 def test_a_momentum_and_passes_count_for_both() -> None:

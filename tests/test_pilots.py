@@ -6,7 +6,21 @@ from collections.abc import Callable, Sequence
 import pytest
 
 import onecycle as oc
-from onecycle._pilots import DOUBT, FIRST, MOST, POWER, RUNGS, SHORTEST, Plan, better, climb, plan, settle
+from onecycle._pilots import (
+    DOUBT,
+    FIRST,
+    FIRSTS,
+    MOST,
+    POWER,
+    RUNGS,
+    SECONDS,
+    SHORTEST,
+    Plan,
+    better,
+    climb,
+    plan,
+    settle,
+)
 
 START = 2.0
 TWO, ONE = Plan((30, 100), (5, 4)), Plan((100,), (5,))
@@ -219,9 +233,10 @@ def test_pilots_that_gain_no_more_than_noise_leave_the_rate_where_it_was() -> No
         (60, 1000, None),
         (119, 1000, None),
         (120, 1000, Plan((40,), (3,))),
-        (200, 1000, Plan((50,), (4,))),  # 25 and 40 are no two lengths
-        (1000, 10_000, Plan((50, 150), (5, 5))),
-        (100_000, 1000, Plan((41, 125), (5, 8))),
+        (199, 1000, Plan((66,), (3,))),  # 25 and 49 are no two lengths
+        (200, 1000, Plan((25, 50), (2, 3))),
+        (1000, 10_000, Plan((90, 272), (2, 3))),
+        (100_000, 1000, Plan((41, 125), (2, 8))),
     ],
 )
 def test_a_plan_is_for_the_updates_there_are(updates: int, total_steps: int, expected: Plan | None) -> None:
@@ -237,15 +252,16 @@ def test_a_plan_never_costs_more_than_there_is_and_is_never_too_short_to_tell() 
                 assert how.steps[-1] >= SHORTEST
                 assert how.steps[0] >= FIRST
                 assert sorted(how.steps) == list(how.steps)
-                assert all(3 <= n <= sum(RUNGS) for n in how.most)
+                assert how.most[:-1] in ((), (FIRSTS,))
+                assert SECONDS <= how.most[-1] <= RUNGS
             else:
                 assert updates < 3 * SHORTEST
 
 
-def test_what_is_spare_is_for_more_rates_not_for_longer_pilots() -> None:
-    assert plan(400, 600) == Plan((25, 60), (5, 4))
-    assert plan(400, 600, spare=200) == Plan((25, 60), (5, 7))
-    assert plan(100, 600, spare=1000) is None
+def test_what_is_left_is_for_more_rates_not_for_longer_pilots() -> None:
+    assert plan(400, 600) == Plan((25, 75), (2, 4))
+    assert plan(600, 600) == Plan((25, 75), (2, 7))
+    assert plan(400, 600, longest=60) == Plan((25, 60), (2, 5))
 
 
 def test_a_plan_without_a_suggestion_to_fall_back_on_takes_two() -> None:

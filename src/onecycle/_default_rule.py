@@ -27,6 +27,8 @@ _SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
 _SHARE_OF_MOVES = 1 / 6
 _TO_MOVES = 1 / 2  # the way, in decades
 _FARTHEST_BY_MOVES = 3.0  # times that it is moved by that at most
+# Times from what the loss says: there the size that the moves are measured by is none that training depends on.
+_OUT_OF_THE_QUESTION = 100.0
 # What was seen before is no measure of what is new: small data want smaller rates.
 _BY_PASSES = -1 / 2  # the power of the number of passes over the data
 # With SGD: counts as it where the loss falls up to there. Nobody trains with more, and a net whose units have
@@ -171,10 +173,13 @@ def _heeding_moves(curve: Curve, seen: _Reading) -> _Reading:
     moves = moves_at(curve)
     if moves is None:
         return seen
-    way = (moves * _SHARE_OF_MOVES / (seen.rate * seen.share)) ** _TO_MOVES
-    near = min(max(way, 1 / _FARTHEST_BY_MOVES), _FARTHEST_BY_MOVES)
-    how = "half of the way to" if near == way else "towards"
-    said = f"{near:.3g} {how} a sixth of {moves:.3g}, where an update moves the weights by a sixth"
+    apart = moves * _SHARE_OF_MOVES / (seen.rate * seen.share)
+    if not 1 / _OUT_OF_THE_QUESTION <= apart <= _OUT_OF_THE_QUESTION:
+        return seen
+    near = min(max(apart**_TO_MOVES, 1 / _FARTHEST_BY_MOVES), _FARTHEST_BY_MOVES)
+    how = "half of the way to" if near == apart**_TO_MOVES else "the most, towards"
+    move = "moves" if moves <= curve.value.max() else "would move"
+    said = f"{near:.3g}, {how} a sixth of {moves:.3g}, where an update {move} the weights by a sixth"
     return replace(seen, factors={said: near, **seen.factors})
 
 

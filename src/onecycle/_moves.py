@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from typing import Any
 
 import numpy as np
 
@@ -23,14 +24,20 @@ def moves_at(curve: Curve) -> float | None:
     """
     if curve.moved is None or curve.hyper != "lr":
         return None
-    found = [_log_rate(curve.value[mine], curve.moved[mine]) for mine in repeats(curve)]
+    found = [_log_rate(curve.value[mine], curve.moved[mine], curve.step[mine]) for mine in repeats(curve)]
     rates = [rate for rate in found if rate is not None]
     return math.exp(statistics.median(rates)) if rates else None
 
 
-def _log_rate(value: Floats, moved: Floats) -> float | None:
+def _log_rate(value: Floats, moved: Floats, step: Any) -> float | None:
+    updates = np.diff(step)  # of a log that is thinned out a row stands for several
+    if (updates <= 0).any():
+        return None
+    updates = np.concatenate([updates[:1] if updates.size else np.ones(len(step)), updates])
+    before = np.concatenate([value[:1], value[:-1]])
+    rates = updates * before + (updates + 1) / 2 * (value - before)
     with np.errstate(invalid="ignore", divide="ignore"):
-        update = moved * value / np.cumsum(value)
+        update = moved * value / np.cumsum(rates)
     known = np.flatnonzero(np.isfinite(update) & (update > _LEAST))
     if not known.size:
         return None

@@ -15,11 +15,10 @@ SHORTEST = 40  # updates under which a pilot tells nothing
 FIRST = 25  # likewise of a first one, which shows where to look
 APART = 2  # lengths nearer than this factor cannot tell how the best rate moves with the length
 STEP = 10**0.5  # pilots half a decade apart cannot tell more
-RUNGS = (5, 8)  # rates that are tried at most, of the first length and of the second
-USUAL = 4  # of the second, which mostly do
+FIRSTS, SECONDS = 2, 3  # pilots of the first length, and of the second, which mostly do
+RUNGS = 8  # of the second at most, where the best rate is far off, or a plateau wide
+COSTS = SECONDS + FIRSTS / 3  # of the second length, that all of these take
 LONGEST = 1 / 8  # of the training
-SHARE = 0.6  # of the updates that goes to the second length
-FEW = (3, 1 / 5, 0.75)  # the same three for fewer and longer ones
 SOLVED = 1e-3  # times the loss at the start: to end below it is no further gain
 TIE = 0.03  # losses nearer than this share of what was gained are as good
 PLATEAU = 0.95  # decades that tie, and so do not tell
@@ -67,21 +66,17 @@ class Settled:
     told: bool = True
 
 
-def plan(updates: int, total_steps: int, least: int = 3, spare: int = 0, few: bool = False) -> Plan | None:
-    """What pilots `updates` allow for; None where not even `least` of one length.
-
-    `spare` updates may be spent besides where the best rate is far off, or a plateau wide. With `few` the
-    pilots are fewer and longer.
-    """
-    usual, longest, share = FEW if few else (USUAL, LONGEST, SHARE)
-    second = max(min(int(share * updates / usual), int(longest * total_steps)), SHORTEST)
+def plan(updates: int, total_steps: int, least: int = 3, longest: int | None = None) -> Plan | None:
+    """What pilots `updates` allow for, of no more than `longest`; None where not even `least` of one length."""
+    longest = int(LONGEST * total_steps) if longest is None else longest
+    # A first one is a third of a second one, but no shorter than FIRST.
+    fits = min(updates / COSTS, (updates - FIRSTS * FIRST) / SECONDS)
+    second = max(min(int(fits), longest), SHORTEST)
     first = max(second // 3, FIRST)
-    if updates >= 3 * (first + second) and second >= APART * first:
-        firsts = min(RUNGS[0], (updates - 3 * second) // first)
-        seconds = min(RUNGS[1], (updates + spare - firsts * first) // second)
-        return Plan((first, second), (firsts, seconds))
-    one = max(min(updates // usual, int(longest * total_steps)), SHORTEST)
-    return Plan((one,), (min(RUNGS[1], (updates + spare) // one),)) if updates >= least * one else None
+    if fits >= second >= APART * first:
+        return Plan((first, second), (FIRSTS, min(RUNGS, (updates - FIRSTS * first) // second)))
+    one = max(min(updates // SECONDS, longest), SHORTEST)
+    return Plan((one,), (min(RUNGS, updates // one),)) if updates >= least * one else None
 
 
 def settle(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from onecycle._find import SWEEP
 from onecycle._jobs import CYCLED, Job, Ledger, Momentum, Result
-from onecycle._pilots import SHORTEST, Plan, plan
+from onecycle._pilots import COSTS, LONGEST, SHORTEST, Plan, plan
 from onecycle.engines import Engine
 from onecycle.tasks import Task
 
 Stage = Literal["rate", "noise", "batch_size", "weight_decay", "momentum", "check", "length", "search"]
-RATE = 0.5  # share of the budget that pilots for the rate may take
-TELLING = 75  # updates: where pilots would be shorter, the rate takes all, for fewer and longer ones
-NEXT = 3  # pilots that the next choice takes: what is left for fewer goes to the rate
+RATE = 0.5  # share of the budget that pilots for the rate may take, and more where they would be too short
+TELLING = 125  # updates of a pilot, from which on it need not be of an eighth of the training
+SHORTER = 0.075  # of the training, then, so that the budget leaves room for what else is to be settled
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,9 @@ class Runs:
     def pilots(self) -> Plan | None:
         """Those for the rate, None where the budget does not allow for any."""
         total = self.facts.total_steps
-        updates = int(self.budget * total)
-        rate, rest = int(RATE * updates), max(updates - int(RATE * updates) - self._swept, 0)
-        how = plan(rate, total, least=2, spare=rest)
-        if how and (rest < NEXT * how.steps[-1] or how.steps[-1] < TELLING):
-            return plan(rate + rest, total, least=2, few=True)
-        return how
+        longest = max(min(int(LONGEST * total), TELLING), int(SHORTER * total))
+        most = max(int(RATE * self.budget * total), math.ceil(COSTS * longest))
+        return plan(min(most, int(self.budget * total) - self._swept), total, least=2, longest=longest)
 
     @property
     def _swept(self) -> int:
@@ -194,6 +192,10 @@ class Runs:
             if left < 0:
                 return i
         return len(jobs)
+
+    def due(self, jobs: Sequence[Job]) -> float:
+        """What jobs cost, in full trainings, that are not paid for yet."""
+        return sum(self.cost(job) for job in jobs if job.key not in self._counted)
 
     def cost(self, job: Job) -> float:
         """In full trainings, of updates or of samples, whichever is more."""

@@ -24,7 +24,7 @@ TIE = 0.02  # losses nearer than this share of the better one are as good
 MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 CHEAP = 0.1  # share of the budget that range tests at several decays may take
 WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
-OVERFITS = 1.1  # times the training loss is a validation loss of a net that fits more than it learns
+OVERFITS = 0.1  # of the training loss is a validation loss higher of a net that fits more than it learns
 LASTS = 4  # trainings, in which a decay makes 1/e of a weight that costs a net without normalisation nothing
 PEAK = 0.85  # momentum where the rate is highest
 DECOUPLED = ("AdamW", "NAdamW", "Lion", "Muon")  # decay apart from the gradient
@@ -137,42 +137,48 @@ class Search(Runs):
         return start, (found.low / found.value, found.high / found.value)
 
     def _batch_size(self, setting: Setting) -> Setting:
-        """Runs over the same samples with half the batch, and half again, or with twice and again."""
+        """Half of the batch, if a run over the same samples gains by it; or twice, if that ends as low."""
         facts, share = self.facts, self.share
         if not facts.tunes_batch_size:
             self._decide("batch_size", facts.batch_size, "the task fixes it")
             return setting
-        if self.room(share) < 3:
+        half, twice = self._resized(setting, 0.5), self._resized(setting, 2)
+        tried, overfits = [setting], self._overfits()
+        # A short run of a net that overfits gains by more updates what the whole then loses.
+        for other in [twice] if overfits else [half, twice]:
+            if self.due(self.jobs("batch_size", [*tried, other], share)) <= self.budget - self.spent:
+                tried.append(other)
+        if self._pilot is None or len(tried) == 1:
             self._decide("batch_size", facts.batch_size, "the task's own: the budget does not allow for more")
             return setting
-        tried = [setting, self._resized(setting, 0.5), self._resized(setting, 2)]
         results, names = self._pilots("batch_size", tried, share)
         self._refuse_if_failed(results[0])
-        best = 0
-        if self._better(results[1], min(results[0], results[2], key=lambda r: r.loss), WORTH):
-            best = 1
-        elif results[2].loss <= results[0].loss:
-            best = 2
-        if best and self.room(share) > 8:
-            tried.append(self._resized(tried[best], 0.5 if best == 1 else 2))
-            further, name = self._pilots("batch_size", tried[3:], share)
-            results, names = results + further, names + name
-            # A short run gains more by more updates than a whole one: a second step has to gain much.
-            if self._better(results[3], results[best], 4 * WORTH):
-                best = 3
-        table = ", ".join(
-            f"{each.batch_size}: {_told(result)}" for each, result in zip(tried, results, strict=True)
-        )
-        to = f"{self._lifted(tried[best]).max_lr:.2g}"
-        rate = f"; rate and decay go with its square root, the rate to {to}" if best else ""
+        seen, best = dict(zip(tried, results, strict=True)), setting
+        if half in seen and self._better(seen[half], seen[setting], WORTH):
+            best = half
+        elif twice in seen and seen[twice].loss <= seen[setting].loss:
+            best = twice
+        table = ", ".join(f"{each.batch_size}: {_told(result)}" for each, result in seen.items())
+        why = " (the best pilot overfits, so half of the batch, with more updates, is not tried)"
+        to = f"{self._lifted(best).max_lr:.2g}"
+        rate = f"; rate and decay go with its square root, the rate to {to}" if best != setting else ""
         self._decide(
             "batch_size",
-            tried[best].batch_size,
-            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}; "
-            f"two seeds differ by {self.tie:.0%} or less{rate}",
+            best.batch_size,
+            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}"
+            f"{why if overfits else ''}; half of it has to gain {max(WORTH, self.tie):.0%}{rate}",
             tuple(dict.fromkeys(self._seeds + names)),
         )
-        return tried[best]
+        return best
+
+    def _overfits(self) -> bool:
+        """Whether the best pilot's validation loss is above its training loss by a tenth."""
+        pilot = self._pilot
+        if pilot is None or pilot.val_loss is None or pilot.train_loss is None:
+            return False
+        # Of a loss that is negative, what was gained is the measure.
+        measure = pilot.train_loss if pilot.train_loss > 0 else self._start - pilot.train_loss
+        return pilot.val_loss - pilot.train_loss > OVERFITS * measure
 
     def _resized(self, setting: Setting, factor: float) -> Setting:
         """The rate goes with the square root; so does the decay, whose time scale in epochs then stays."""
@@ -233,10 +239,10 @@ class Search(Runs):
         assert setting.weight_decay is not None
         own, pilot, whole = setting.weight_decay, self._pilot, self.steps(setting, 1.0)
         shrinks = not self.facts.normalised and self.facts.optimizer in ("SGD", *DECOUPLED)
-        if not own or not shrinks or pilot is None or pilot.val_loss is None or pilot.train_loss is None:
+        if not own or not shrinks or pilot is None or pilot.val_loss is None or pilot.val_loss <= 0:
             return setting, "the task's own"
         share = self.forgets_in(self._lifted(setting).max_lr, own) / whole
-        if share >= LASTS or not 0 < pilot.val_loss <= OVERFITS * pilot.train_loss:
+        if share >= LASTS or self._overfits():
             return setting, "the task's own"
         words = (
             f"what makes 1/e of a weight in {LASTS} such trainings, where the task's own, {own:.2g}, does in "
@@ -309,7 +315,7 @@ class Search(Runs):
         full = self.steps(setting, 1.0)
         pilot = self._affordable(setting)
         shorter = self.jobs("check", [setting], pilot)
-        left = self.budget - self.spent - sum(self.cost(j) for j in shorter if j.key not in self._counted)
+        left = self.budget - self.spent - self.due(shorter)
         share = min(left * pilot / self.share, 1.0)
         if share < max(2 * pilot, SHOWS):
             self._decide("total_steps", full, "as asked for: the budget does not allow for a longer run")
