@@ -27,7 +27,7 @@ _SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
 _SHARE_OF_MOVES = 1 / 6
 _TO_MOVES = 1 / 2  # the way, in decades
 _FARTHEST_BY_MOVES = 3.0  # times that it is moved by that at most
-# Times from what the loss says: there the size that the moves are measured by is none that training depends on.
+# Times from what the loss says: the size that the moves are measured by is then none that matters.
 _OUT_OF_THE_QUESTION = 100.0
 # What was seen before is no measure of what is new: small data want smaller rates.
 _BY_PASSES = -1 / 2  # the power of the number of passes over the data

@@ -67,7 +67,7 @@ class Settled:
 
 
 def plan(updates: int, total_steps: int, least: int = 3, longest: int | None = None) -> Plan | None:
-    """What pilots `updates` allow for, of no more than `longest`; None where not even `least` of one length."""
+    """What pilots `updates` allow for, up to `longest`; None where not even `least` of one length."""
     longest = int(LONGEST * total_steps) if longest is None else longest
     # A first one is a third of a second one, but no shorter than FIRST.
     fits = min(updates / COSTS, (updates - FIRSTS * FIRST) / SECONDS)

@@ -137,36 +137,32 @@ class Search(Runs):
         return start, (found.low / found.value, found.high / found.value)
 
     def _batch_size(self, setting: Setting) -> Setting:
-        """Half of the batch, if a run over the same samples gains by it; or twice, if that ends as low."""
+        """Half of the batch, if a run over the same samples gains by it; twice, where the net overfits."""
         facts, share = self.facts, self.share
         if not facts.tunes_batch_size:
             self._decide("batch_size", facts.batch_size, "the task fixes it")
             return setting
-        half, twice = self._resized(setting, 0.5), self._resized(setting, 2)
-        tried, overfits = [setting], self._overfits()
-        # A short run of a net that overfits gains by more updates what the whole then loses.
-        for other in [twice] if overfits else [half, twice]:
-            if self.due(self.jobs("batch_size", [*tried, other], share)) <= self.budget - self.spent:
-                tried.append(other)
-        if self._pilot is None or len(tried) == 1:
+        # By more updates a short run of a net that overfits gains what the whole then loses.
+        overfits = self._overfits()
+        tried = [setting, self._resized(setting, 2 if overfits else 0.5)]
+        if self._pilot is None or self.due(self.jobs("batch_size", tried, share)) > self.budget - self.spent:
             self._decide("batch_size", facts.batch_size, "the task's own: the budget does not allow for more")
             return setting
-        results, names = self._pilots("batch_size", tried, share)
-        self._refuse_if_failed(results[0])
-        seen, best = dict(zip(tried, results, strict=True)), setting
-        if half in seen and self._better(seen[half], seen[setting], WORTH):
-            best = half
-        elif twice in seen and seen[twice].loss <= seen[setting].loss:
-            best = twice
-        table = ", ".join(f"{each.batch_size}: {_told(result)}" for each, result in seen.items())
-        why = " (the best pilot overfits, so half of the batch, with more updates, is not tried)"
+        (own, other), names = self._pilots("batch_size", tried, share)
+        self._refuse_if_failed(own)
+        if overfits:
+            why = "the best pilot overfits, so twice is taken if it ends as low"
+            taken = other.loss <= own.loss
+        else:
+            why, taken = f"half has to gain {max(WORTH, self.tie):.0%}", self._better(other, own, WORTH)
+        best = tried[taken]
+        table = f"{tried[0].batch_size}: {_told(own)}, {tried[1].batch_size}: {_told(other)}"
         to = f"{self._lifted(best).max_lr:.2g}"
-        rate = f"; rate and decay go with its square root, the rate to {to}" if best != setting else ""
+        rate = f"; rate and decay go with its square root, the rate to {to}" if taken else ""
         self._decide(
             "batch_size",
             best.batch_size,
-            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}"
-            f"{why if overfits else ''}; half of it has to gain {max(WORTH, self.tie):.0%}{rate}",
+            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}; {why}{rate}",
             tuple(dict.fromkeys(self._seeds + names)),
         )
         return best
