@@ -199,7 +199,7 @@ def test_a_task_without_the_arguments_keeps_its_own() -> None:
 
 def failing_small(error: Exception) -> Callable[..., Net]:
     """Builds nets of which a batch below 8 fails, but the first one, which is only looked at."""
-    looked = []
+    looked: list[int] = []
 
     def small(seed: int, batch_size: int = 8, weight_decay: float = 1e-4) -> Net:
         if batch_size < 8:
