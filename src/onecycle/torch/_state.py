@@ -162,8 +162,8 @@ def keep_parameters(
     }
 
 
-def norm(tree: dict[str, Tree], *, moved: bool) -> Tensor | None:
-    """Norm of what is trained in `tree`, a scalar, or of how far that has moved since.
+def square(tree: dict[str, Tree], *, moved: bool) -> Tensor | None:
+    """Squared norm of what is trained in `tree`, a scalar, or of how far that has moved since.
 
     None where there is nothing, or copies of what is on a GPU lie on disk.
     """
@@ -172,11 +172,11 @@ def norm(tree: dict[str, Tree], *, moved: bool) -> Tensor | None:
         now = _local(kept.home.detach())
         if kept.content.shape != kept.home.shape or (isinstance(kept.content, OnDisk) and now.is_cuda):
             return None
-        squares.append(_square(now, kept.content, moved=moved))
-    return torch.stack([each.to(squares[0]) for each in squares]).sum().sqrt() if squares else None
+        squares.append(_square_of_one(now, kept.content, moved=moved))
+    return torch.stack([each.to(squares[0]) for each in squares]).sum() if squares else None
 
 
-def _square(now: Tensor, content: Tensor | OnDisk, *, moved: bool) -> Tensor:
+def _square_of_one(now: Tensor, content: Tensor | OnDisk, *, moved: bool) -> Tensor:
     """Squared norm of a copy's content, or of how far the tensor has moved since."""
     if isinstance(content, Tensor) and now.numel() <= PIECE:
         return _dot(now, _local(content), moved=moved)

@@ -31,10 +31,10 @@ from onecycle.torch._state import (
     keep_optimizers,
     keep_parameters,
     name_parameters,
-    norm,
     put_back_modules,
     put_back_optimizers,
     put_back_parameters,
+    square,
     unwrap,
 )
 from onecycle.torch._stream import Stream, private
@@ -381,12 +381,12 @@ class Trial:
         return self._norm(state, moved=True) / size if size > 0 else float("nan")
 
     def _norm(self, state: Tree, *, moved: bool) -> float:
-        mine = norm(state["parameters"], moved=moved)
-        if mine is None:
+        found = square(state["parameters"], moved=moved)
+        if found is None:
             return float("nan")
         if self._processes.sharded:
-            mine = self._processes.sum(mine.square(), self._device).sqrt()
-        return float(mine)
+            found = self._processes.sum(found, self._device)
+        return float(found.sqrt())
 
     def read_losses(self, losses: Sequence[float | Tensor]) -> list[float]:
         """What steps gave, as floats; the device is waited for once."""
