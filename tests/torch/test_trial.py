@@ -829,7 +829,7 @@ def test_how_far_the_weights_moved_is_the_same_wherever_the_copies_lie_and_piece
     whole = make_trial()
     expected = moved(whole, whole.save())
     for piece in (2**20, 112, 16):
-        monkeypatch.setattr("onecycle.torch._state.PIECE", piece)
+        monkeypatch.setattr("onecycle.torch._distance.PIECE", piece)
         trial = make_trial(keep_on=place)
         state = trial.set_aside()
         assert trial.moved(state) == 0

@@ -18,8 +18,6 @@ from onecycle.torch._objects import SIMPLE, walk
 from onecycle.torch._room import Copy, OnDisk, clone
 
 Tree = Any
-PIECE = 2**18  # elements of a tensor that are compared at once
-_HALF = (torch.float16, torch.bfloat16)  # whose squares are too coarse
 LEFT_OUT = object()  # stands in a tree for what a file cannot hold
 KEPT = (*SIMPLE, Tensor, np.ndarray, dict, list, tuple, deque)
 
@@ -160,47 +158,6 @@ def keep_parameters(
         }
         for name, parameter in named.items()
     }
-
-
-def square(tree: dict[str, Tree], *, moved: bool) -> Tensor | None:
-    """Squared norm of what is trained in `tree`, a scalar, or of how far that has moved since.
-
-    None where there is nothing, or copies of what is on a GPU lie on disk.
-    """
-    squares = []
-    for kept in (parts["data"] for parts in tree.values() if parts["requires_grad"]):
-        now = _local(kept.home.detach())
-        if kept.content.shape != kept.home.shape or (isinstance(kept.content, OnDisk) and now.is_cuda):
-            return None
-        squares.append(_square_of_one(now, kept.content, moved=moved))
-    return torch.stack([each.to(squares[0]) for each in squares]).sum() if squares else None
-
-
-def _square_of_one(now: Tensor, content: Tensor | OnDisk, *, moved: bool) -> Tensor:
-    """Squared norm of a copy's content, or of how far the tensor has moved since."""
-    if isinstance(content, Tensor) and now.numel() <= PIECE:
-        return _dot(now, _local(content), moved=moved)
-    was = content if isinstance(content, OnDisk) else _local(content).reshape(-1)
-    flat, size = now.reshape(-1), PIECE // 16 if isinstance(was, OnDisk) else PIECE
-    # A running sum: what is kept of each piece would lie between the memory that the next ones reuse.
-    total = torch.zeros((), device=now.device)
-    for first in range(0, len(flat), size):
-        piece = flat[first : first + size]
-        part = was.part(first, len(piece)) if isinstance(was, OnDisk) else was[first : first + size]
-        total = total + _dot(piece, part, moved=moved)
-    return total
-
-
-def _dot(now: Tensor, was: Tensor, *, moved: bool) -> Tensor:
-    if now.dtype in _HALF:
-        now = now.float()
-    was = was.to(now)
-    way = (now - was if moved else was).reshape(-1)
-    return torch.vdot(way, way).real
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def put_back_parameters(named: Mapping[str, Tensor], tree: dict[str, Tree]) -> dict[str, Tensor]:

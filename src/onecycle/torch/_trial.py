@@ -20,6 +20,7 @@ from onecycle._trial import Afterwards
 from onecycle.torch import _checkpoint
 from onecycle.torch._arguments import Amp, check_norm, device_of, differentiable, precision, scalar
 from onecycle.torch._batch import batch_size_of, batches_in, on_device, samples_in
+from onecycle.torch._distance import moved
 from onecycle.torch._hypers import Hypers
 from onecycle.torch._objects import find, held_by
 from onecycle.torch._optimizers import drop_gradients, needs_closure, swap, zeroes_as_torch
@@ -34,14 +35,12 @@ from onecycle.torch._state import (
     put_back_modules,
     put_back_optimizers,
     put_back_parameters,
-    square,
     unwrap,
 )
 from onecycle.torch._stream import Stream, private
 
 TARGETS = ("labels", "label", "targets", "target", "y")
 _GRAD = "grad_enabled"
-_SIZE = "size"  # the norm of the parameters, in a state that was asked for it
 Loss = Callable[..., Tensor]
 
 
@@ -375,18 +374,7 @@ class Trial:
         NaN where what is on a GPU has its copy on disk. The norms are Euclidean, over all parameters
         and processes.
         """
-        if _SIZE not in state:
-            state[_SIZE] = self._norm(state, moved=False)
-        size = state[_SIZE]
-        return self._norm(state, moved=True) / size if size > 0 else float("nan")
-
-    def _norm(self, state: Tree, *, moved: bool) -> float:
-        found = square(state["parameters"], moved=moved)
-        if found is None:
-            return float("nan")
-        if self._processes.sharded:
-            found = self._processes.sum(found, self._device)
-        return float(found.sqrt())
+        return moved(state, self._processes, self._device)
 
     def read_losses(self, losses: Sequence[float | Tensor]) -> list[float]:
         """What steps gave, as floats; the device is waited for once."""
