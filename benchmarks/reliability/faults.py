@@ -148,7 +148,7 @@ class Case:
             wanted = type(ERRORS[fault.kind]())
         if fault.kind == HANGS:
             wanted = RuntimeError  # the loader's time is out
-        from onecycle.torch import _state, _trial
+        from onecycle.torch import _snapshots, _state
 
         around, put_back = surroundings(), _state.put_back_modules
 
@@ -156,7 +156,7 @@ class Case:
             fault.strike_again()
             put_back(*arguments)
 
-        with mock.patch.object(_trial, "put_back_modules", disturbed), present(fault):
+        with mock.patch.object(_snapshots, "put_back_modules", disturbed), present(fault):
             try:
                 self.operation(problem)
                 ended: BaseException | None = None

@@ -122,7 +122,7 @@ PARTS = ("weights", "optimizer", "modes and gradients", "generators", "training 
 
 def kept(find: Callable[[Problem], None], fault: Fault) -> dict[str, bool] | None:
     """Which parts are as they were after a fault; None where it did not strike."""
-    from onecycle.torch import _state, _trial
+    from onecycle.torch import _snapshots, _state
 
     losses = bits(Problem().train(AFTER))
     problem = Problem()
@@ -139,7 +139,7 @@ def kept(find: Callable[[Problem], None], fault: Fault) -> dict[str, bool] | Non
 
     handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
     with (
-        mock.patch.object(_trial, "put_back_modules", disturbed_ours),
+        mock.patch.object(_snapshots, "put_back_modules", disturbed_ours),
         mock.patch.object(nn.Module, "load_state_dict", disturbed),
         present(fault),
         contextlib.suppress(BaseException),

@@ -452,15 +452,14 @@ def _train(trial: Trial, steps: int) -> list[float]:
 def _everything(trial: Trial) -> Any:
     modules = [
         (dict(module._buffers), [(p.detach(), p.grad) for p in module.parameters(False)], module.training)
-        for root in trial._roots.values()
-        for module in root.modules()
+        for module in trial._modules
     ]
     state = [
         [
             list(each.state.values()),
             [{k: v for k, v in g.items() if k != "params"} for g in each.param_groups],
         ]
-        for each in trial._all_optimizers
+        for each in trial._snapshots.optimizers
     ]
     numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - as above
     return bits([modules, _values(state), random.getstate(), numpy, torch.get_rng_state()])

@@ -20,7 +20,7 @@ if not hasattr(os, "fork"):
 from benchmarks.reliability import commands, engines, faults
 from benchmarks.reliability.faults import Counts
 from benchmarks.reliability.problem import Fault, Problem
-from onecycle.torch import Trial, _state, _trial
+from onecycle.torch import Trial, _snapshots, _state
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_an_interrupt_while_an_evaluation_puts_the_model_back(monkeypatch: pytes
         signal.raise_signal(signal.SIGINT)
         put_back(*arguments)
 
-    monkeypatch.setattr(_trial, "put_back_modules", disturbed)
+    monkeypatch.setattr(_snapshots, "put_back_modules", disturbed)
     with pytest.raises(KeyboardInterrupt):
         trial.evaluate()
     assert problem.weights() == before

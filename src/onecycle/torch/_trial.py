@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -25,18 +25,9 @@ from onecycle.torch._hypers import Hypers
 from onecycle.torch._objects import find, held_by
 from onecycle.torch._optimizers import drop_gradients, needs_closure, swap, zeroes_as_torch
 from onecycle.torch._processes import Processes
-from onecycle.torch._room import PLACES, Copy, Place, clone, copier
-from onecycle.torch._state import (
-    Tree,
-    keep_modules,
-    keep_optimizers,
-    keep_parameters,
-    name_parameters,
-    put_back_modules,
-    put_back_optimizers,
-    put_back_parameters,
-    unwrap,
-)
+from onecycle.torch._room import PLACES, Place
+from onecycle.torch._snapshots import Snapshots
+from onecycle.torch._state import Tree, unwrap
 from onecycle.torch._stream import Stream, private
 
 TARGETS = ("labels", "label", "targets", "target", "y")
@@ -154,15 +145,14 @@ class Trial:
         self._accumulate = accumulate
         self._clip = clip_grad_norm
         self._metrics = dict(metrics or {})
-        self._keep_on, self._setting_aside = keep_on, False
+        self._setting_aside = False
         used = {"step": step, "loss_fn": loss_fn}
-        self._roots = {"": model}
+        roots = {"": model}
         for name, user in used.items():
             for number, module in enumerate(find((nn.Module,), user)):
-                self._roots[f"{name}[{number}]"] = module
-        modules = {id(module): module for root in self._roots.values() for module in root.modules()}
+                roots[f"{name}[{number}]"] = module
+        modules = {id(module): module for root in roots.values() for module in root.modules()}
         self._modules = list(modules.values())
-        self._all_optimizers = unwrap([*optimizers, *find((Optimizer,), step)])
         self._scalers = find((torch.amp.GradScaler,), self._scaler, step)
         self._stream = Stream(train_loader, val_loader, *used.values(), *map(held_by, self._modules))
         self._hypers = Hypers(optimizers)
@@ -172,6 +162,8 @@ class Trial:
                 "an optimizer that needs a closure, such as LBFGS, must be alone and without amp"
             )
         self._processes = self._together()
+        stateful = unwrap([*optimizers, *find((Optimizer,), step)])
+        self._snapshots = Snapshots(roots, self._modules, stateful, self._processes, keep_on)
         fixed = batch_size_of(train_loader)
         self._batch_size, self._measure = fixed or 0, fixed is None
         kind, usual = type(self), (Trial._step, Trial._forward, Trial._loss, Trial._next_batch)
@@ -305,11 +297,12 @@ class Trial:
         """Mean loss over the validation set, None where there is none; training goes on as if not called."""
         if self._val_loader is None:
             return None
-        sources, state, gradients = self._stream.keep_sources(), self._keep_model(), torch.is_grad_enabled()
+        sources, gradients = self._stream.keep_sources(), torch.is_grad_enabled()
+        state = self._snapshots.take(entire=any(map(swap, self._optimizers)))
 
         def put_back() -> None:
             torch.set_grad_enabled(gradients)
-            self._put_back_model(state)
+            self._snapshots.put_back(state)
             self._stream.put_back_sources(sources)
 
         total = torch.zeros(2 + len(self._metrics), dtype=torch.float64)  # of samples, losses, metrics
@@ -337,7 +330,7 @@ class Trial:
     def save(self) -> Tree:
         """Everything that `restore` needs; each tensor is copied once, on its own device."""
         return {
-            **self._keep_model(entire=True),
+            **self._snapshots.take(entire=True, aside=self._dropped() if self._setting_aside else None),
             "scalers": [scaler.state_dict() for scaler in self._scalers],
             "data": self._stream.keep(),
             _GRAD: torch.is_grad_enabled(),
@@ -361,7 +354,7 @@ class Trial:
         """Put the trial back to where `save` was called, in the very same tensors."""
         # An interrupt that strikes in the exit of torch.no_grad leaves it on.
         torch.set_grad_enabled(state.get(_GRAD, torch.is_grad_enabled()))
-        self._put_back_model(state)
+        self._snapshots.put_back(state)
         for scaler, kept in zip(self._scalers, state["scalers"], strict=True):
             if scaler.is_enabled():
                 scaler.load_state_dict(kept)
@@ -433,28 +426,6 @@ class Trial:
     def _over_all(self, loss: Tensor) -> Tensor:
         return self._processes.mean(loss, self._device)
 
-    def _keep_model(self, entire: bool | None = None) -> dict[str, Tree]:
-        """Modules, and parameters and optimizers too if `entire`; None: if evaluation changes those."""
-        self._processes.reshard()
-        named = name_parameters(self._roots, self._all_optimizers)
-        copied: Copy = clone
-        dropped: frozenset[int] = frozenset()
-        if self._setting_aside:
-            copied, dropped = copier(self._live(named.values()), self._keep_on), self._dropped()
-        state: dict[str, Tree] = {"modules": keep_modules(self._modules, named, copied)}
-        if entire or (entire is None and any(map(swap, self._optimizers))):
-            state["parameters"] = keep_parameters(named, copied, dropped)
-            state["optimizers"] = keep_optimizers(self._all_optimizers, copied)
-        return state
-
-    def _live(self, parameters: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Most of what a state has copies of."""
-        yield from parameters
-        for optimizer in self._all_optimizers:
-            for values in optimizer.state.values():
-                if isinstance(values, dict):
-                    yield from (value for value in values.values() if isinstance(value, Tensor))
-
     def _dropped(self) -> frozenset[int]:
         """The ids of the gradients that an update drops, and that nothing else writes to."""
         plain = all(map(zeroes_as_torch, self._optimizers))
@@ -466,14 +437,6 @@ class Trial:
         parameters = (p for each in self._optimizers for group in each.param_groups for p in group["params"])
         gradients = (p.grad for p in parameters if p.grad is not None and p.grad.layout == torch.strided)
         return frozenset(id(g) for g in gradients if g.untyped_storage().nbytes() == g.nbytes)
-
-    def _put_back_model(self, state: dict[str, Tree]) -> None:
-        self._processes.reshard()
-        named = name_parameters(self._roots, self._all_optimizers)
-        if "parameters" in state:
-            named = put_back_parameters(named, state["parameters"])
-            put_back_optimizers(self._all_optimizers, state["optimizers"])
-        put_back_modules(self._modules, state["modules"], named)
 
     def _next_batch(self) -> Any:
         batch = on_device(next(self._stream), self._device)
