@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
 from onecycle._errors import check_functions
@@ -18,14 +17,28 @@ from onecycle._policies import HYPERS
 from onecycle._range_test import SINGLE
 from onecycle._trial import Afterwards
 from onecycle.torch import _checkpoint
-from onecycle.torch._arguments import Amp, check_norm, device_of, differentiable, precision, scalar
+from onecycle.torch._arguments import (
+    Amp,
+    check_left_to,
+    check_loader,
+    check_metrics,
+    check_model,
+    check_norm,
+    check_place,
+    device_of,
+    differentiable,
+    optimizers_of,
+    parameters_of,
+    precision,
+    scalar,
+)
 from onecycle.torch._batch import batch_size_of, batches_in, on_device, samples_in
 from onecycle.torch._distance import moved
 from onecycle.torch._hypers import Hypers
 from onecycle.torch._objects import find, held_by
 from onecycle.torch._optimizers import drop_gradients, needs_closure, swap, zeroes_as_torch
 from onecycle.torch._processes import Processes
-from onecycle.torch._room import PLACES, Place
+from onecycle.torch._room import Place
 from onecycle.torch._snapshots import Snapshots
 from onecycle.torch._state import Tree, unwrap
 from onecycle.torch._stream import Stream, private
@@ -93,47 +106,23 @@ class Trial:
         metrics: Mapping[str, Loss] | None = None,
         keep_on: Place | None = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
-        candidates: list[Any] = optimizers or [optimizer]
-        for each in candidates:
-            if not hasattr(each, "param_groups"):
-                where = "" if each is optimizer else f" in a {type(optimizer).__name__}"
-                raise TypeError(
-                    f"optimizer must be a torch optimizer or a list of them, got {brief(each)}{where}"
-                )
-        loaders: dict[str, Any] = {"train_loader": train_loader}
+        check_model(model)
+        optimizers = optimizers_of(optimizer)
+        check_loader(train_loader, "train_loader")
         if val_loader is not None:
-            loaders["val_loader"] = val_loader
-        for name, loader in loaders.items():
-            if not isinstance(loader, Iterable):
-                raise TypeError(f"{name} must be an iterable of batches, got {type(loader).__name__}")
-            if batches_in(loader) == 0:
-                raise ValueError(
-                    f"{name} is empty: give one with a batch (a data set below one, with drop_last=True?)"
-                )
+            check_loader(val_loader, "val_loader")
         if not isinstance(accumulate, int) or accumulate < 1:
             raise ValueError(f"accumulate must be a whole number of batches >= 1, got {accumulate!r}")
         check_functions(loss_fn=loss_fn, step=step)
-        if not isinstance(metrics, Mapping | None) or not all(map(callable, (metrics or {}).values())):
-            raise TypeError(f"metrics must be a dict of functions by name or None, got {metrics!r:.60}")
+        check_metrics(metrics)
         check_norm(clip_grad_norm)
-        if keep_on is not None and keep_on not in PLACES:
-            raise ValueError(f"keep_on must be {', '.join(map(repr, PLACES))} or None, got {keep_on!r:.60}")
-        if step is not None and (accumulate > 1 or clip_grad_norm is not None or amp is not None):
-            raise ValueError(
-                "step does its own forward, backward and update: do accumulate, clip_grad_norm and amp in it "
-                f"and leave them out here, got {step!r:.60} with {accumulate=}, {clip_grad_norm=}, {amp=}"
-            )
-        parameters = list(model.parameters())
-        if any(map(is_lazy, parameters)):
-            raise ValueError(
-                "model has lazy parameters that are not yet made: run one batch through it first"
-            )
+        check_place(keep_on)
+        if step is not None:
+            check_left_to(step, accumulate, clip_grad_norm, amp)
+        parameters = parameters_of(model)
         self.metrics: dict[str, float] = {}
         self._model = model
-        self._optimizers: list[Optimizer] = optimizers
+        self._optimizers = optimizers
         self._loss_fn = loss_fn
         self._loader = train_loader
         self._val_loader = val_loader
