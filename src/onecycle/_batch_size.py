@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from onecycle._arguments import as_rate, as_share, as_whole
 from onecycle._noise import NoiseScale
-from onecycle._policies import _rate, _share, _whole
 
 Kind = Literal["sgd", "adam"]
 START = 8  # the first size tried
@@ -135,7 +135,7 @@ def rate_factor(old: float, new: float, noise: float | None, optimizer: Kind = "
     Raises:
         ValueError: an argument is out of its range.
     """
-    old, new = _rate("old", old), _rate("new", new)
+    old, new = as_rate("old", old), as_rate("new", new)
     if optimizer not in RULES:
         raise ValueError(f"optimizer must be 'sgd' or 'adam', got {optimizer!r}")
     if noise is None or math.isinf(noise):
@@ -157,9 +157,9 @@ def largest(
     Raises:
         MemoryError: nothing fits, a batch of one included.
     """
-    most = _whole("most", most)
-    size = min(_whole("start", start), most)
-    margin = _share("margin", margin)
+    most = as_whole("most", most)
+    size = min(as_whole("start", start), most)
+    margin = as_share("margin", margin)
     tried: list[Run] = []
 
     def fits(size: int) -> bool:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-from reprlib import repr as brief
 
 
 class Inconclusive(Exception):  # noqa: N818 - an answer, not an error
@@ -14,13 +13,6 @@ class Inconclusive(Exception):  # noqa: N818 - an answer, not an error
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-def check_functions(**given: object) -> None:
-    """Raise unless each is a function or None."""
-    for name, function in given.items():
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} must be a function or None, got {brief(function)}")
 
 
 # What libraries say that raise a plain RuntimeError: torch's CPU allocator, CUDA's, oneDNN, cuBLAS.

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from onecycle._anchors import anchors, edge
+from onecycle._arguments import as_real, as_whole
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
 from onecycle._pilots import SHORTEST, Pilot, Run, Settled, plan, settle
-from onecycle._policies import _real, _whole, one_cycle
+from onecycle._policies import one_cycle
 from onecycle._range_test import range_test
 from onecycle._suggestion import Suggestion
 from onecycle._train import train
@@ -88,7 +89,7 @@ def search(
     """`find_lr` with its evidence, which `on_curve` and `on_pilot` are given as soon as it is there."""
     if not isinstance(trial, Trial):
         raise TypeError(f"trial must be a Trial, such as onecycle.torch.Trial, got {type(trial).__name__}")
-    total_steps, budget = _whole("total_steps", total_steps), _real("budget", budget)
+    total_steps, budget = as_whole("total_steps", total_steps), as_real("budget", budget)
     if objective not in (None, "train", "val"):
         raise ValueError(f"objective must be 'train', 'val' or None, got {objective!r}")
     updates = int(budget * total_steps) if math.isfinite(budget * total_steps) else 0

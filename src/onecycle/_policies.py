@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from reprlib import repr as brief
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, SupportsFloat, Support
 
 import numpy.typing as npt
 
-from onecycle._errors import check_functions
+from onecycle._arguments import as_rate, as_real, as_share, as_whole, check_functions
 from onecycle._schedules import (
     Array,
     ClosedForm,
@@ -61,7 +60,7 @@ class Policy:
 
     def __post_init__(self) -> None:
         if self.total_steps is not None:
-            object.__setattr__(self, "total_steps", _whole("total_steps", self.total_steps))
+            object.__setattr__(self, "total_steps", as_whole("total_steps", self.total_steps))
         for name in HYPERS:
             schedule = getattr(self, name)
             if schedule is not None and not callable(schedule):
@@ -193,15 +192,15 @@ class _OneCycle:
         shape: Literal["linear", "cosine"] = "linear",
         form: Form = "paper",
     ) -> Policy:
-        steps = _whole("total_steps", total_steps)
-        top = _rate("max_lr", max_lr)
-        low = top / 10 if min_lr is None else _real("min_lr", min_lr)
+        steps = as_whole("total_steps", total_steps)
+        top = as_rate("max_lr", max_lr)
+        low = top / 10 if min_lr is None else as_real("min_lr", min_lr)
         if not 0 <= low <= top:
             raise ValueError(f"min_lr must lie between 0 and max_lr = {top:g}, got {low:g}")
-        end = low / (1000 if form == "logs" else 100) if final_lr is None else _real("final_lr", final_lr)
+        end = low / (1000 if form == "logs" else 100) if final_lr is None else as_real("final_lr", final_lr)
         if not 0 <= end <= top:
             raise ValueError(f"final_lr must lie between 0 and max_lr = {top:g}, got {end:g}")
-        tail, peak = _share("tail", tail), _share("peak", peak)
+        tail, peak = as_share("tail", tail), as_share("peak", peak)
         if tail == 1:
             raise ValueError("tail must be < 1, got 1: it leaves no step for the cycle")
         if shape not in ("linear", "cosine"):
@@ -253,9 +252,9 @@ class _OneCycle:
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ValueError("total_steps must be given, or both epochs and steps_per_epoch")
-            total_steps = _whole("epochs", epochs) * _whole("steps_per_epoch", steps_per_epoch)
-        steps, top = _whole("total_steps", total_steps), _rate("max_lr", max_lr)
-        pct_start = _share("pct_start", pct_start)
+            total_steps = as_whole("epochs", epochs) * as_whole("steps_per_epoch", steps_per_epoch)
+        steps, top = as_whole("total_steps", total_steps), as_rate("max_lr", max_lr)
+        pct_start = as_share("pct_start", pct_start)
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}")
         if three_phase and pct_start > 0.5:
@@ -265,7 +264,7 @@ class _OneCycle:
             )
         low = _below(top, "div_factor", div_factor)
         end = _below(low, "final_div_factor", final_div_factor)
-        high, base = _real("max_momentum", max_momentum), _real("base_momentum", base_momentum)
+        high, base = as_real("max_momentum", max_momentum), as_real("base_momentum", base_momentum)
         last = steps - 1
         up = max(pct_start * steps - 1, 0)
         # (step, rate, momentum) at the end of each phase
@@ -300,15 +299,15 @@ class _OneCycle:
         Raises:
             ValueError: an argument is out of its range.
         """
-        steps, top = _whole("total_steps", total_steps), _rate("lr_max", lr_max)
-        pct_start = _share("pct_start", pct_start)
+        steps, top = as_whole("total_steps", total_steps), as_rate("lr_max", lr_max)
+        pct_start = as_share("pct_start", pct_start)
         if moms is not None and not (isinstance(moms, (tuple, list)) and len(moms) == 3):
             raise ValueError(f"moms must be (start, middle, end) or None, got {moms!r}")
         peak = pct_start * steps
         start, end = _below(top, "div", div), _below(top, "div_final", div_final)
         momentum = None
         if moms is not None:
-            first, middle, last = (_real("moms", m) for m in moms)
+            first, middle, last = (as_real("moms", m) for m in moms)
             momentum = Piecewise.through([(0, first), (peak, middle), (steps, last)], "cosine")
         return Policy(steps, Piecewise.through([(0, start), (peak, top), (steps, end)], "cosine"), momentum)
 
@@ -350,9 +349,9 @@ class _Cyclical:
         momentum: Momentum = None,
         total_steps: SupportsIndex | None = None,
     ) -> Policy:
-        up = _whole("step_size", step_size)
-        down = up if step_size_down is None else _whole("step_size_down", step_size_down)
-        steps = None if total_steps is None else _whole("total_steps", total_steps)
+        up = as_whole("step_size", step_size)
+        down = up if step_size_down is None else as_whole("step_size_down", step_size_down)
+        steps = None if total_steps is None else as_whole("total_steps", total_steps)
         return self._policy(base_lr, max_lr, up, down, mode, gamma, "cycle", momentum, steps)
 
     def from_torch(
@@ -386,7 +385,8 @@ class _Cyclical:
         check_functions(scale_fn=scale_fn)
         momentum = None
         if cycle_momentum:
-            momentum = high, low = _real("max_momentum", max_momentum), _real("base_momentum", base_momentum)
+            high, low = as_real("max_momentum", max_momentum), as_real("base_momentum", base_momentum)
+            momentum = high, low
             if not 0 <= low <= high < 1:
                 raise ValueError(
                     f"momentum must be 0 <= base_momentum <= max_momentum < 1, got {base_momentum!r} "
@@ -407,7 +407,7 @@ class _Cyclical:
         momentum: Momentum,
         steps: int | None,
     ) -> Policy:
-        base, top = _real("base_lr", base_lr), _rate("max_lr", max_lr)
+        base, top = as_real("base_lr", base_lr), as_rate("max_lr", max_lr)
         if not 0 <= base <= top:
             raise ValueError(f"base_lr must lie between 0 and max_lr = {top:g}, got {base:g}")
         last = None if steps is None else steps - 1
@@ -440,29 +440,12 @@ def _momentum(momentum: Momentum) -> tuple[float, float] | None:
     if isinstance(momentum, (tuple, list)):
         if len(momentum) != 2:
             raise ValueError(f"momentum must be (high, low), one constant or None, got {momentum!r}")
-        high, low = (_real("momentum", m) for m in momentum)
+        high, low = (as_real("momentum", m) for m in momentum)
     else:
-        high = low = _real("momentum", momentum)
+        high = low = as_real("momentum", momentum)
     if not 0 <= low <= high < 1:
         raise ValueError(f"momentum must be (high, low) with 0 <= low <= high < 1, got {momentum!r}")
     return high, low
-
-
-def _real(name: str, value: SupportsFloat) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name} must be a number, got {brief(value)}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, got {brief(value)}")
-    return number
-
-
-def _rate(name: str, value: SupportsFloat) -> float:
-    number = _real(name, value)
-    if not number > 0:
-        raise ValueError(f"{name} must be > 0, got {number:g}")
-    return number
 
 
 def check_policy(policy: object, step: int = 0) -> None:
@@ -480,7 +463,7 @@ def check_policy(policy: object, step: int = 0) -> None:
 
 
 def _below(rate: float, name: str, divisor: SupportsFloat) -> float:
-    divided = rate / _rate(name, divisor)
+    divided = rate / as_rate(name, divisor)
     if not math.isfinite(divided):
         raise ValueError(
             f"{name} must be large enough that a rate of {rate:g} over it is finite, got {divisor!r}"
@@ -488,27 +471,8 @@ def _below(rate: float, name: str, divisor: SupportsFloat) -> float:
     return divided
 
 
-def _share(name: str, value: SupportsFloat) -> float:
-    number = _real(name, value)
-    if not 0 <= number <= 1:
-        raise ValueError(f"{name} must be a share in [0, 1], got {number:g}")
-    return number
-
-
-def _whole(name: str, value: SupportsIndex, least: int = 1) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least or isinstance(value, bool):
-        raise ValueError(f"{name} must be a whole number >= {least}, got {brief(value)}")
-    if number >= 2**63:
-        raise ValueError(f"{name} must be a whole number below 2**63, got {brief(value)}")
-    return number
-
-
 def _steps(name: str, value: SupportsIndex | SupportsFloat) -> float:
     """A number of steps > 0, whole or not."""
     if isinstance(value, SupportsFloat) and not isinstance(value, SupportsIndex):
-        return _rate(name, value)
-    return _whole(name, value)
+        return as_rate(name, value)
+    return as_whole(name, value)

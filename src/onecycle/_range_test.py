@@ -15,8 +15,8 @@ from typing import Literal, SupportsFloat
 import numpy as np
 
 import onecycle
+from onecycle._arguments import as_whole
 from onecycle._curve import Curve
-from onecycle._policies import _whole
 from onecycle._progress import Show, live
 from onecycle._schedules import Piecewise, exponential, linear
 from onecycle._trial import Trial, moved, preserved, read_losses, reseed
@@ -73,10 +73,10 @@ def range_test(
         raise TypeError(f"trial must be a Trial, such as onecycle.torch.Trial, got {type(trial).__name__}")
     count = 100 if steps is None else steps
     schedule = _sweep(start, end, count, sweep, hyper)
-    count, repeats = int(schedule.steps[-1]) + 1, _whole("repeats", repeats)
-    batches_per_value = _whole("batches_per_value", batches_per_value)
-    evaluations = _whole("evaluations", evaluations, least=0)
-    seed = _whole("seed", seed, least=0)
+    count, repeats = int(schedule.steps[-1]) + 1, as_whole("repeats", repeats)
+    batches_per_value = as_whole("batches_per_value", batches_per_value)
+    evaluations = as_whole("evaluations", evaluations, least=0)
+    seed = as_whole("seed", seed, least=0)
     total = count * batches_per_value
     every = max(total // evaluations, 1) if evaluations else 0
     values = [value for value in schedule._series(0, count) for _ in range(batches_per_value)]
@@ -229,7 +229,7 @@ def _sweep(start: float, end: float, steps: int, sweep: str, hyper: str) -> Piec
     if sweep == "exponential" and start == 0:
         raise ValueError("start must be > 0 for an exponential sweep, got 0: use sweep='linear'")
     try:
-        steps = _whole("steps", steps, least=10)
+        steps = as_whole("steps", steps, least=10)
     except ValueError as error:
         raise ValueError(f"{error}: a curve needs points") from None
     return (exponential if sweep == "exponential" else linear)(start, end, steps - 1)

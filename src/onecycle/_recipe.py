@@ -8,8 +8,9 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
+from onecycle._arguments import as_real, as_whole
 from onecycle._files import write_file
-from onecycle._policies import Form, Policy, _real, _whole, one_cycle
+from onecycle._policies import Form, Policy, one_cycle
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,16 +50,16 @@ class Recipe:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.weight_decay is not None and not _real("weight_decay", self.weight_decay) >= 0:
+        if self.weight_decay is not None and not as_real("weight_decay", self.weight_decay) >= 0:
             raise ValueError(f"weight_decay must be >= 0, got {self.weight_decay}")
         for name in ("batch_size", "total_steps"):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name))
+                as_whole(name, getattr(self, name))
         if self.interval is not None:
             if not isinstance(self.interval, (tuple, list)) or len(self.interval) != 2:
                 raise ValueError(f"interval must be (low, high), got {brief(self.interval)}")
             for end in self.interval:
-                _real("each end of interval", end)
+                as_real("each end of interval", end)
         if not isinstance(self.evidence, Mapping):
             raise ValueError(f"evidence must be a dict of facts, got {brief(self.evidence)}")
         self.policy(self.total_steps or 1)

@@ -11,9 +11,9 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from onecycle._errors import check_functions
+from onecycle._arguments import as_whole, check_functions
 from onecycle._files import read_text, write_file
-from onecycle._policies import HYPERS, Policy, _whole, check_policy
+from onecycle._policies import HYPERS, Policy, check_policy
 from onecycle._progress import live
 from onecycle._range_test import BLOCK
 from onecycle._trial import Trial, read_losses
@@ -131,14 +131,14 @@ def train(
     check_functions(after_evaluation=after_evaluation, checkpoint=checkpoint, tracker=tracker)
     if not isinstance(history, History | None):
         raise TypeError(f"history must be a History or None, got {brief(history)}")
-    check_policy(policy, _whole("start_step", start_step, least=0))
+    check_policy(policy, as_whole("start_step", start_step, least=0))
     end = total_steps if total_steps is not None else getattr(policy, "total_steps", None)
     if end is None:
         raise ValueError("total_steps must be given for a policy without end")
-    end = _whole("total_steps", end)
-    every = end if evaluate_every is None else _whole("evaluate_every", evaluate_every, least=0)
+    end = as_whole("total_steps", end)
+    every = end if evaluate_every is None else as_whole("evaluate_every", evaluate_every, least=0)
     if checkpoint_every is not None:
-        checkpoint_every = _whole("checkpoint_every", checkpoint_every)
+        checkpoint_every = as_whole("checkpoint_every", checkpoint_every)
     record = History() if history is None else history
     losses = [row["loss"] for row in record.rows]
     waiting: list[tuple[dict[str, float], Any]] = []

@@ -11,10 +11,10 @@ from pathlib import Path
 from reprlib import repr as brief
 from typing import Any
 
-from onecycle._errors import check_functions, for_want_of_memory
+from onecycle._arguments import as_real, as_whole, check_functions
+from onecycle._errors import for_want_of_memory
 from onecycle._files import encode
 from onecycle._jobs import Job, Ledger, Result
-from onecycle._policies import _real, _whole
 from onecycle._progress import board
 from onecycle._range_test import versions
 from onecycle._recipe import Recipe
@@ -73,7 +73,7 @@ def tune(
             trial, ignores an argument, or differs from call to call with the same seed.
     """
     task = as_task(build)
-    budget, seed = _real("budget", budget), _whole("seed", seed, least=0)
+    budget, seed = as_real("budget", budget), as_whole("seed", seed, least=0)
     if not 0.05 <= budget <= 20:
         raise ValueError(f"budget must be from 0.05 to 20 full trainings, got {budget:g}")
     check_functions(on_state=on_state)
@@ -125,10 +125,10 @@ def _check(task: Task, total_steps: int | None, epochs: float | None, seed: int)
         per_epoch = known.get("steps_per_epoch")
         if per_epoch is None:
             raise ValueError(f"task {task.name} does not say how many steps an epoch has: give total_steps")
-        length = max(round(_real("epochs", epochs) * per_epoch), 1)
+        length = max(round(as_real("epochs", epochs) * per_epoch), 1)
     else:
         assert total_steps is not None
-        length = _whole("total_steps", total_steps)
+        length = as_whole("total_steps", total_steps)
     _, again = _begin(task, seed)
     for step, (one, two) in enumerate(zip(losses, again, strict=True)):
         if not math.isclose(one, two, rel_tol=SAME) and not (math.isnan(one) and math.isnan(two)):

@@ -10,8 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
+from onecycle._arguments import as_whole
 from onecycle._jobs import perform
-from onecycle._policies import _whole
 
 if TYPE_CHECKING:
     from onecycle._jobs import Job, Result
@@ -32,8 +32,8 @@ class Local:
     """
 
     def __init__(self, workers: int = 1, threads: int | None = None) -> None:
-        self.workers = _whole("workers", workers)
-        self.threads = None if threads is None else _whole("threads", threads)
+        self.workers = as_whole("workers", workers)
+        self.threads = None if threads is None else as_whole("threads", threads)
         if threads is None and workers > 1:
             self.threads = max((os.cpu_count() or 1) // workers, 1)
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onecycle._arguments import as_whole
 from onecycle._jobs import perform
-from onecycle._policies import _whole
 
 if TYPE_CHECKING:
     from onecycle._jobs import Job, Result
@@ -37,7 +37,7 @@ class Ray:
     """
 
     def __init__(self, cpus: int = 1, gpus: float = 0.0) -> None:
-        cpus = _whole("cpus", cpus)
+        cpus = as_whole("cpus", cpus)
         if not (isinstance(gpus, (int, float)) and gpus >= 0):
             raise ValueError(f"gpus must be a share of a GPU >= 0, got {gpus!r}")
         try:

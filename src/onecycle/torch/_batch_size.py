@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import distributed
 
+from onecycle._arguments import as_rate, as_share, as_whole
 from onecycle._batch_size import START, BatchSizes, Fast, Fits, Run, doubled, kind_of, knee, largest, together
 from onecycle._errors import for_want_of_memory
-from onecycle._policies import _rate, _share, _whole
 from onecycle.tasks import Task, as_task
 from onecycle.torch._noise import noise_scale
 from onecycle.torch._room import free_memory, sizes
@@ -61,8 +61,8 @@ def batch_size(
         TypeError, ValueError: an argument is out of its range, or `build` does not do what it should; the
             message says which.
     """
-    task, warm = as_task(build), _whole("warm", warm, least=0)
-    lr = None if lr is None else _rate("lr", lr)
+    task, warm = as_task(build), as_whole("warm", warm, least=0)
+    lr = None if lr is None else as_rate("lr", lr)
     fits = largest_batch(build, start=start, most=most, limit=limit, margin=margin, seed=seed)
     samples = sum(STEPS * each.size for each in fits.tried if each.fits)
     fast, taken = _fast(task, seed, doubled(min(start, fits.size), fits.size))
@@ -107,11 +107,11 @@ def largest_batch(
         raise ValueError(
             "batch sizes are tried on one process, and this is one of several: try before init_process_group"
         )
-    task, start, margin = as_task(build), _whole("start", start), _share("margin", margin)
+    task, start, margin = as_task(build), as_whole("start", start), as_share("margin", margin)
     limit, most = (
-        None if value is None else _whole(name, value) for name, value in (("limit", limit), ("most", most))
+        None if value is None else as_whole(name, value) for name, value in (("limit", limit), ("most", most))
     )
-    seed = _whole("seed", seed, least=0)
+    seed = as_whole("seed", seed, least=0)
     trial = _build(task, seed, start)
     device = trial._device
     if most is None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from onecycle._arguments import as_rate, as_whole
 from onecycle._noise import FEWEST, NoiseScale
-from onecycle._policies import _rate, _whole
 from onecycle._schedules import Array
 from onecycle._trial import preserved
 from onecycle.torch._arguments import scalar
@@ -59,9 +59,9 @@ def noise_scale(
         raise ValueError(
             "trial has a step of its own, which does not show its gradients: build it with loss_fn instead"
         )
-    warm = _whole("warm", warm, least=0)
-    rate = None if lr is None else _rate("lr", lr)
-    most = MOST if batches is None else _whole("batches", batches, least=FEWEST)
+    warm = as_whole("warm", warm, least=0)
+    rate = None if lr is None else as_rate("lr", lr)
+    most = MOST if batches is None else as_whole("batches", batches, least=FEWEST)
     length = batches_in(trial._loader)
     if length is not None and length < FEWEST:
         raise ValueError(

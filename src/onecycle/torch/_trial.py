@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
-from onecycle._errors import check_functions
+from onecycle._arguments import check_functions
 from onecycle._policies import HYPERS
 from onecycle._range_test import SINGLE
 from onecycle._trial import Afterwards
