@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onecycle import Cycle, Piecewise, Schedule, constant, cosine, cyclical, linear, one_cycle
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 
 FAR = 10**12
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from onecycle._curve import Curve as Curve
     from onecycle._errors import Inconclusive as Inconclusive
     from onecycle._find import find_lr as find_lr
-    from onecycle._policies import Policy as Policy
     from onecycle._policies import cyclical as cyclical
     from onecycle._policies import one_cycle as one_cycle
+    from onecycle._policy import Policy as Policy
     from onecycle._range_test import range_test as range_test
     from onecycle._recipe import Recipe as Recipe
     from onecycle._schedules import Cycle as Cycle
@@ -37,7 +37,7 @@ _HOME = {
     "Cycle": "_schedules",
     "Inconclusive": "_errors",
     "Piecewise": "_schedules",
-    "Policy": "_policies",
+    "Policy": "_policy",
     "Recipe": "_recipe",
     "Schedule": "_schedules",
     "Suggestion": "_suggestion",

@@ -14,7 +14,7 @@ import numpy as np
 from onecycle._anchors import anchors
 from onecycle._curve import Curve
 from onecycle._errors import Inconclusive
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 from onecycle._schedules import Array
 from onecycle._suggestion import Suggestion
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from onecycle._arguments import as_real, as_whole
 from onecycle._files import write_file
-from onecycle._policies import Form, Policy, one_cycle
+from onecycle._policies import Form, one_cycle
+from onecycle._policy import Policy
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 from onecycle._schedules import Cycle, Piecewise
 
 LAST = 2**31 - 1  # the greatest step of a 32-bit counter

@@ -13,7 +13,7 @@ from typing import Any
 
 from onecycle._arguments import as_whole, check_functions
 from onecycle._files import read_text, write_file
-from onecycle._policies import HYPERS, Policy, check_policy
+from onecycle._policy import HYPERS, Policy, check_policy
 from onecycle._progress import live
 from onecycle._range_test import BLOCK
 from onecycle._trial import Trial, read_losses

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from onecycle import _find, _range_test
 from onecycle._curve import Curve
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 from onecycle._suggestion import Suggestion
 from onecycle.torch import Trial as TorchTrial
 from onecycle.torch._arguments import check_norm

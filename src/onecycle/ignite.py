@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
         f"onecycle.ignite needs Ignite ({error}): pip install 'onecycle[ignite]'", name=error.name
     ) from error
 
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 from onecycle.torch import Scheduler
 from onecycle.torch._state import Tree
 from onecycle.torch._updates import UpdateScheduler, UpdateTrial

@@ -11,7 +11,7 @@ import numpy as np
 from onecycle import _find, _range_test, _traced
 from onecycle._batches import Generator, Stream, samples
 from onecycle._curve import Curve
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 from onecycle._schedules import ClosedForm
 from onecycle._schedules import Schedule as AnySchedule
 from onecycle._suggestion import Suggestion

@@ -12,7 +12,7 @@ import numpy as np
 from onecycle import _find, _range_test, _traced
 from onecycle._batches import Batches, Place, Stream, samples
 from onecycle._curve import Curve
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 from onecycle._schedules import Schedule
 from onecycle._suggestion import Suggestion
 

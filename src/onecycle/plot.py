@@ -14,7 +14,7 @@ from onecycle._anchors import anchors
 from onecycle._curve import Curve, StrPath
 from onecycle._errors import Inconclusive
 from onecycle._files import write_file
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 from onecycle._schedules import Cycle
 from onecycle._smooth import LARGEST, finite_or_lost
 from onecycle._suggestion import Suggestion

@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
         f"onecycle.skorch needs skorch ({error}): pip install 'onecycle[skorch]'", name=error.name
     ) from error
 
-from onecycle._policies import Policy, check_policy
+from onecycle._policy import Policy, check_policy
 from onecycle.torch._hypers import Hypers
 from onecycle.torch._random import keep_random, put_back_random
 from onecycle.torch._updates import UpdateTrial, updates

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 import onecycle
 from onecycle import _find, _range_test
 from onecycle._curve import Curve
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 from onecycle._suggestion import Suggestion
 from onecycle.torch import Scheduler
 from onecycle.torch._random import keep_random, put_back_random

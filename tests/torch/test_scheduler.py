@@ -30,7 +30,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from onecycle import constant, cyclical, exponential, linear, one_cycle
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 from onecycle.torch import Scheduler
 
 POLICY = one_cycle(0.8, 20)

@@ -16,7 +16,7 @@ from onecycle.cli._session import FILE, F, Session, common, examples
 from onecycle.cli._words import in_json, in_words
 
 if TYPE_CHECKING:
-    from onecycle._policies import Policy
+    from onecycle._policy import Policy
     from onecycle._suggestion import Suggestion, Use
 
 

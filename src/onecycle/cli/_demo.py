@@ -46,7 +46,8 @@ def demo(session: Session, out: Path, epochs: int) -> None:
 def _run(
     session: Session, board: Board, folder: RunDir, out: Path, epochs: int
 ) -> tuple[dict[str, Any], list[str]]:
-    from onecycle._policies import Policy, one_cycle
+    from onecycle._policies import one_cycle
+    from onecycle._policy import Policy
     from onecycle._range_test import range_test
     from onecycle._recipe import Recipe
     from onecycle._schedules import constant

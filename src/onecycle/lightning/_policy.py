@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from onecycle import _policies
-from onecycle._policies import Policy, check_policy
+from onecycle._policy import Policy, check_policy
 from onecycle.torch._hypers import Hypers
 from onecycle.torch._updates import UpdateScheduler, updates
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from onecycle._policies import HYPERS
+from onecycle._policy import HYPERS
 
 Group = dict[str, Any]
 _KNOWN = frozenset(HYPERS)

@@ -10,7 +10,7 @@ from typing import Any, SupportsIndex
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from onecycle._policies import Policy, check_policy
+from onecycle._policy import Policy, check_policy
 from onecycle.torch._hypers import Alike, Hypers
 
 SHORTEST, LONGEST = 64, 2048  # steps that are looked ahead at first, and at most

@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 
 from onecycle._arguments import check_functions
-from onecycle._policies import HYPERS
+from onecycle._policy import HYPERS
 from onecycle._range_test import SINGLE
 from onecycle._trial import Afterwards
 from onecycle.torch import _checkpoint

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from onecycle._policies import Policy
+from onecycle._policy import Policy
 from onecycle.torch._arguments import scalar
 from onecycle.torch._scheduler import Scheduler
 from onecycle.torch._trial import Trial
