@@ -132,7 +132,7 @@ class Curve:
         return f"Curve({len(self)} points{span}" + (f", {seeds} repeats)" if seeds > 1 else ")")
 
     def _repr_html_(self) -> str:
-        from onecycle._charts import curve_html
+        from onecycle._views import curve_html
 
         return curve_html(self)
 

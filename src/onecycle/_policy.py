@@ -69,7 +69,7 @@ class Policy:
         return {name: schedule(step) for name, schedule in self._schedules}
 
     def _repr_html_(self) -> str:
-        from onecycle._charts import drawn, policy_charts
+        from onecycle._views import drawn, policy_charts
 
         return drawn(policy_charts(self))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from onecycle._arguments import as_real, as_whole
 from onecycle._files import write_file
+from onecycle._numbers import number
 from onecycle._policies import Form, one_cycle
 from onecycle._policy import Policy
 
@@ -77,7 +78,7 @@ class Recipe:
         return one_cycle(self.max_lr, steps, min_lr=self.min_lr, momentum=self.momentum, form=self.form)
 
     def _repr_html_(self) -> str:
-        from onecycle._charts import drawn, policy_charts, table_html
+        from onecycle._views import drawn, policy_charts, table_html
 
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "evidence"}
         table = table_html((name, _words(value)) for name, value in fields.items() if value is not None)
@@ -148,8 +149,6 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 def _words(value: Any) -> str:
-    from onecycle._charts import number
-
     if isinstance(value, tuple):
         return " to ".join(map(_words, value))
     return value if isinstance(value, str) else number(value)

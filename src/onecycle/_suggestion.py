@@ -81,7 +81,7 @@ class Suggestion:
         return f"{name} {self.value:.3g} ({self.low:.3g} to {self.high:.3g}), rule {self.rule}: {self.reason}"
 
     def _repr_html_(self) -> str:
-        from onecycle._charts import suggestion_html
+        from onecycle._views import suggestion_html
 
         return suggestion_html(self)
 

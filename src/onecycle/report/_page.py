@@ -14,8 +14,10 @@ from typing import Any
 
 from onecycle import __version__
 from onecycle._anchors import anchors
-from onecycle._charts import NONE, Chart, Series, curve_chart, number, policy_charts, reading, smoothed
+from onecycle._charts import Chart, Series, smoothed
+from onecycle._numbers import NONE, number
 from onecycle._suggestion import Suggestion
+from onecycle._views import curve_chart, policy_charts, reading
 from onecycle.report import _trials
 from onecycle.report._read import STAGES, Run, Trial, numeric
 from onecycle.report._use import snippets

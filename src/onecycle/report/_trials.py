@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onecycle._charts import Band, Chart, Mark, Series, number, ramp, smoothed
+from onecycle._charts import Band, Chart, Mark, Series, ramp, smoothed
+from onecycle._numbers import number
 from onecycle.report._read import Trial, numeric
 
 # Stage: what it varies, what that is called, the title of its section.

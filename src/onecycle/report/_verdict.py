@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from onecycle._charts import number
+from onecycle._numbers import number
 from onecycle._recipe import Recipe
 from onecycle._train import History
 from onecycle.report._read import Run

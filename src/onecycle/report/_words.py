@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from onecycle._charts import number
+from onecycle._numbers import number
 from onecycle.report._read import numeric
 
 NAMES = {
