@@ -457,7 +457,7 @@ def guided(name: str, runs: int, results: Path, seed: int = 1) -> None:
                 "tasks",
             ):
                 importlib.import_module(f"onecycle.{module}")
-            for module in ("_page", "_read", "_trials", "_use", "_verdict", "_words"):
+            for module in ("_page", "_read", "_stages", "_training", "_trials", "_use", "_verdict", "_words"):
                 importlib.import_module(f"onecycle.report.{module}")
             for module in ("_checkpoint", "_trial", "_snapshots", "_state", "_stream", "_scheduler"):
                 importlib.import_module(f"onecycle.torch.{module}")

@@ -7,24 +7,25 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
 
 from onecycle import __version__
 from onecycle._anchors import anchors
-from onecycle._charts import Chart, Series, smoothed
+from onecycle._charts import Chart, Series
 from onecycle._numbers import NONE, number
 from onecycle._suggestion import Suggestion
 from onecycle._views import curve_chart, policy_charts, reading
-from onecycle.report import _trials
-from onecycle.report._read import STAGES, Run, Trial, numeric
+from onecycle.report._html import figure, table_of
+from onecycle.report._read import Run, Trial, numeric
+from onecycle.report._stages import decisions_of, of_stage, stages
+from onecycle.report._training import RUNS, training
+from onecycle.report._trials import chosen
 from onecycle.report._use import snippets
 from onecycle.report._verdict import pilots_of, plan, verdict
-from onecycle.report._words import counted, metric_of, name_of, span, value_of
-
-RUNS = {"metrics.csv": "1cycle", "baseline.csv": "constant rate"}
+from onecycle.report._words import counted, name_of, span, value_of
 
 
 def page(run: Run) -> str:
@@ -33,9 +34,9 @@ def page(run: Run) -> str:
         "Recipe": _recipe(run),
         "Learning rate": _learning_rate(run),
         "Pilots": _pilots(run),
-        **_stages(run),
+        **stages(run),
         "Schedule": _schedule(run),
-        "Training": _training(run),
+        "Training": training(run),
         "Cost": _cost(run),
         "Use it": _use(run),
         "Settings": _settings(run),
@@ -104,7 +105,7 @@ def _recipe(run: Run) -> str:
         f"<div><dt>{name}</dt><dd>{value}{f'<small>{note}</small>' if note else ''}</dd></div>"
         for name, value, note in facts
     )
-    decisions = _decisions(run)
+    decisions = decisions_of(run)
     if not decisions:
         return f'<dl class="facts">{tiles}</dl>'
     rows = [
@@ -117,13 +118,8 @@ def _recipe(run: Run) -> str:
         ]
         for d in decisions
     ]
-    table = _table(["Decision", "Value", "Interval", "Reason", "Trials"], rows, "Decisions", "rnwtn")
+    table = table_of(["Decision", "Value", "Interval", "Reason", "Trials"], rows, "Decisions", "rnwtn")
     return f'<dl class="facts">{tiles}</dl>{table}'
-
-
-def _decisions(run: Run) -> list[Mapping[str, Any]]:
-    found = run.recipe.evidence.get("decisions") if run.recipe is not None else None
-    return [d for d in found if isinstance(d, Mapping)] if isinstance(found, list) else []
 
 
 def _learning_rate(run: Run) -> str:
@@ -152,10 +148,10 @@ def _learning_rate(run: Run) -> str:
             if at is not None
         ]
         if rows:
-            parts.append(_table(["On the smoothed curve", "Rate", "Loss"], rows, "Anchors", "rnn"))
+            parts.append(table_of(["On the smoothed curve", "Rate", "Loss"], rows, "Anchors", "rnn"))
     if len(run.curves) > 1:
         parts.insert(0, figure(_overlay(run), "xy"))
-    return "".join(parts) + _stage(run, "rate")
+    return "".join(parts) + of_stage(run, "rate")
 
 
 def _overlay(run: Run) -> Chart:
@@ -182,12 +178,12 @@ def _pilots(run: Run) -> str:
         for p in pilots
         if (loss := numeric(p.get("loss"))) is not None
     ]
-    table = _table(["Peak rate", "Updates", "Loss at the end"], rows, "Pilots", "nnn")
+    table = table_of(["Peak rate", "Updates", "Loss at the end"], rows, "Pilots", "nnn")
     if len(good) < 2:
         return table
     listed = "; ".join(f"{number(x)}: {number(y)}" for x, y in good)
     xs, ys = [x for x, _ in good], [y for _, y in good]
-    marks, bands = _trials._chosen(
+    marks, bands = chosen(
         {"value": run.recipe.max_lr, "low": (run.recipe.interval or (None,))[0],
          "high": (run.recipe.interval or (None,))[-1]} if run.recipe else None, None
     )  # fmt: skip
@@ -198,141 +194,12 @@ def _pilots(run: Run) -> str:
     return figure(chart) + table
 
 
-def _stages(run: Run) -> dict[str, str]:
-    sections = {
-        _trials.VARIED[stage][2]: body for stage in STAGES if stage != "rate" and (body := _stage(run, stage))
-    }
-    if run.trials:
-        sections["All trials"] = _all_trials(run.trials)
-    return sections
-
-
-def _stage(run: Run, stage: str) -> str:
-    what = {"rate": "max_lr", "search": "max_lr", "length": "total_steps"}.get(stage, stage)
-    if stage == "check" and not any(t.job.stage == "length" for t in run.trials):
-        what = "total_steps"
-    decision: Mapping[str, Any] = next((d for d in reversed(_decisions(run)) if d.get("what") == what), {})
-    # A decision counts runs of other stages too, where they fit.
-    named = decision.get("trials") if stage != "search" else None
-    meant = set(map(str, named)) if isinstance(named, list) else set()
-    mine = [t for t in run.trials if t.job.stage == stage or t.name in meant]
-    alone = len(mine) == 1 and mine[0].sweep and run.curves  # shown as the range test already
-    if alone or not any(t.job.stage == stage for t in mine):
-        return ""
-    told = stage != "search" and not all(t.sweep for t in mine)
-    words = str(decision.get("reason") or "") if told else ""
-    words = f"{words[:1].upper()}{words[1:].rstrip('.')}. " if words else ""
-    diverged = sum(not math.isfinite(t.loss) for t in mine)
-    counts = counted(len(mine), "trial") + (f", {diverged} diverged" if diverged else "")
-    if stage == "check":
-        ends = (f"{number(t.loss)} after {value_of(t.job.steps)} updates" for t in mine)
-        counts += f": loss {', '.join(ends)}"
-    seen = stage == "rate" and run.curves and sum(t.sweep for t in mine) == 1
-    figures = (
-        (_trials.outcomes(mine, stage, decision), ""),
-        (None if seen else _trials.sweeps(mine, stage), "xy"),
-        (_trials.courses(mine, stage), "y"),
-    )
-    return f"<p>{escape(words + counts)}.</p>" + "".join(
-        figure(chart, scales) for chart, scales in figures if chart is not None
-    )
-
-
-def _all_trials(trials: Sequence[Trial]) -> str:
-    rows = []
-    for t in trials:
-        best = value_of(t.job.max_lr) if not t.sweep else span(t.job.start, t.job.end)
-        rows.append(
-            [
-                escape(t.job.stage.replace("_", " ")),
-                "sweep" if t.sweep else "run",
-                best,
-                value_of(t.job.momentum),
-                *(value_of(getattr(t.job, name)) for name in ("weight_decay", "batch_size", "steps", "seed")),
-                number(t.loss, 4) if math.isfinite(t.loss) else "diverged",
-                number(t.result.seconds),
-            ]
-        )
-    head = [
-        "Stage",
-        "Kind",
-        "Rate",
-        "Momentum",
-        "Weight decay",
-        "Batch",
-        "Updates",
-        "Seed",
-        "Loss",
-        "Seconds",
-    ]
-    table = _table(head, rows, "All trials", "rrnnnnnnnn", sort=True)
-    return f"<details><summary>{counted(len(trials), 'trial')}</summary>{table}</details>"
-
-
 def _schedule(run: Run) -> str:
     recipe = plan(run)
     if recipe is None or recipe.total_steps is None:
         return ""
     charts = policy_charts(recipe.policy())
     return f'<div class="pair">{"".join(figure(chart) for chart in charts)}</div>'
-
-
-def _training(run: Run) -> str:
-    if not run.histories:
-        return ""
-    losses: list[Series] = []
-    validation: list[Series] = []
-    metrics: dict[str, list[Series]] = {}
-    rows = []
-    for file, history in run.histories.items():
-        name, main = RUNS[file], file == "metrics.csv"
-        steps, loss = history.column("loss")
-        losses.append(Series(f"{name}, each batch", steps, loss, "thin", _of(main), role="raw", listed=False))
-        losses.append(
-            Series(f"{name}, training", steps, smoothed(loss), "line", _of(main), not main, role="smooth")
-        )
-        if (points := history.column("val_loss"))[0]:
-            look = Series(f"{name}, validation", *points, "both", _of(main), not main)
-            validation.append(look)
-        for metric in history.metrics:
-            look = Series(name, *history.column(metric), "both", _of(main), not main)
-            metrics.setdefault(metric, []).append(look)
-        last = {n: history.last(n) for n in (*history.metrics, "val_loss", "loss")}
-        cells = [metric_of(n, v) if v is not None else NONE for n, v in last.items()]
-        rows.append((["Run", "Updates", *map(name_of, last)], [name, number(len(history.rows)), *cells]))
-    charts = [_losses("Training loss", losses)]
-    if validation:
-        charts.append(_losses("Validation loss", validation))
-    for metric, series in metrics.items():
-        ends = "; ".join(f"{s.name} ends at {metric_of(metric, s.y[-1])}" for s in series)
-        title = name_of(metric).capitalize()
-        charts.append(
-            Chart(title, f"{title} over the updates: {ends}.", "update", name_of(metric), series, height=240)
-        )
-    head = max((h for h, _ in rows), key=len)
-    body = [cells + [NONE] * (len(head) - len(cells)) for _, cells in rows]
-    table = _table(
-        [escape(name[:1].upper() + name[1:]) for name in head], body, "Results", "r" + "n" * len(head)
-    )
-    return "".join(figure(chart, "y") for chart in charts) + table
-
-
-def _of(main: bool) -> str:
-    return "accent" if main else "muted"
-
-
-def _losses(title: str, series: Sequence[Series]) -> Chart:
-    ends = "; ".join(
-        f"{s.name} from {number(float(s.y[0]))} to {number(float(s.y[-1]))}"
-        for s in series
-        if s.role != "raw"
-    )
-    positive = all(value > 0 for s in series for value in s.y if math.isfinite(value))
-    limits = _trials._inner([s.y for s in series]) if not positive else None
-    return Chart(
-        title, f"{title} over the updates: {ends}.", "update", "loss", series, ylog=positive, ylim=limits,
-        height=260,
-    )  # fmt: skip
 
 
 def _cost(run: Run) -> str:
@@ -342,7 +209,7 @@ def _cost(run: Run) -> str:
             mine = [t for t in run.trials if t.job.stage == stage]
             rows.append([escape(stage.replace("_", " ")), *_sums(mine)])
         rows.append(["<strong>All</strong>", *_sums(run.trials)])
-        table = _table(["Stage", "Trials", "Updates", "Samples", "Seconds"], rows, "Cost", "rnnnn")
+        table = table_of(["Stage", "Trials", "Updates", "Samples", "Seconds"], rows, "Cost", "rnnnn")
         cost = numeric(run.recipe.evidence.get("cost")) if run.recipe is not None else None
         return (
             f"<p>In all {number(cost)} full runs' worth of training.</p>" if cost is not None else ""
@@ -358,7 +225,7 @@ def _cost(run: Run) -> str:
     if not lengths:
         return ""
     rows = [[name, number(count)] for name, count in lengths]
-    return _table(["Part", "Updates"], rows, "Cost", "rn")
+    return table_of(["Part", "Updates"], rows, "Cost", "rn")
 
 
 def _sums(trials: Sequence[Trial]) -> list[str]:
@@ -402,7 +269,7 @@ def _settings(run: Run) -> str:
     rows += [["Status", escape(str(run.info.get("status")))]]
     if isinstance(versions, Mapping):
         rows += [[escape(str(k)), escape(_plain(v))] for k, v in versions.items()]
-    body = _table(["Setting", "Value"], rows, "Settings and versions", "rt")
+    body = table_of(["Setting", "Value"], rows, "Settings and versions", "rt")
     kept = Counter(p.parent.name for p in sorted(run.path.glob("*/*")))
     names = [p.name for p in sorted(run.path.iterdir()) if p.is_file() and p.name != "report.html"]
     names += [f"{folder}/ ({counted(n, 'file')})" for folder, n in kept.items()]
@@ -420,46 +287,3 @@ def _label(name: str) -> str:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-# Parts --------------------------------------------------------------------------------------------------
-
-
-def figure(chart: Chart, scales: str = "") -> str:
-    """A chart with its title and legend, and the data for the page's script.
-
-    Args:
-        chart: what to draw.
-        scales: the axes, of "xy", that can be switched between linear and logarithmic.
-    """
-    data = chart.data() | {"scales": scales}
-    # As text in a page, "<" alone could end the block.
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return (
-        f'<figure class="chart"><figcaption>{escape(chart.title)}</figcaption>'
-        f'<div class="plot">{chart.svg()}</div>{chart.legend()}'
-        f'<script type="application/json">{text}</script></figure>'
-    )
-
-
-def _table(
-    head: Iterable[str], rows: Iterable[Sequence[str]], name: str, kinds: str, sort: bool = False
-) -> str:
-    """Cells are HTML. A column's kind: "r" names the row, "n" number, "w" unbroken text, "t" text."""
-    top = "".join(f'<th scope="col" class="{k}">{cell}</th>' for k, cell in zip(kinds, head, strict=False))
-    lines = "".join(
-        "<tr>"
-        + "".join(
-            f'<th scope="row" class="r">{cell}</th>'
-            if i == 0 and k == "r"
-            else f'<td class="{k}">{cell}</td>'
-            for i, (k, cell) in enumerate(zip(kinds, row, strict=False))
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return (
-        f'<div class="table" tabindex="0" role="group" aria-label="{escape(name)}">'
-        f"<table{' data-sort' if sort else ''}><thead><tr>{top}</tr></thead>"
-        f"<tbody>{lines}</tbody></table></div>"
-    )

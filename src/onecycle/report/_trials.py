@@ -75,7 +75,7 @@ def outcomes(trials: Sequence[Trial], stage: str, decision: Mapping[str, Any] | 
     ]
     if lost:
         words.append(f"{len(lost)} diverged")
-    marks, bands = _chosen(decision, zero)
+    marks, bands = chosen(decision, zero)
     return Chart(
         "Loss at the end of each run", ". ".join(words) + ".", label, "loss", series, bands, marks,
         xlog=xlog, ylog=ylog, ylim=(low / 1.3 if ylog else low - margin, roof), zero=zero,
@@ -83,7 +83,8 @@ def outcomes(trials: Sequence[Trial], stage: str, decision: Mapping[str, Any] | 
     )  # fmt: skip
 
 
-def _chosen(decision: Mapping[str, Any] | None, zero: float | None) -> tuple[list[Mark], list[Band]]:
+def chosen(decision: Mapping[str, Any] | None, zero: float | None) -> tuple[list[Mark], list[Band]]:
+    """The mark of what was decided, and the band of its interval, as far as it tells them."""
     if decision is None:
         return [], []
     value = decision.get("value")
@@ -163,7 +164,7 @@ def courses(trials: Sequence[Trial], stage: str) -> Chart | None:
             step, loss = t.history("loss")
             series.append(Series(name, step, loss, "thin", shade, role="raw", listed=False))
             series.append(Series(name, step, smoothed(loss), tone=shade, role="smooth", listed=not many))
-    inner = _inner([s.y for s in series])
+    inner = bulk([s.y for s in series])
     lowest = min((float(np.nanmin(s.y)) for s in series if len(s.y) and np.isfinite(s.y).any()), default=0.0)
     ylog = inner is not None and lowest > 0 and inner[1] > FAR * lowest
     what = "Validation loss" if validated else "Training loss"
@@ -183,7 +184,7 @@ def _spread(items: list[Any]) -> list[Any]:
     return [items[round(i * (len(items) - 1) / (DRAWN - 1))] for i in range(DRAWN)]
 
 
-def _inner(parts: Sequence[Any]) -> tuple[float, float] | None:
+def bulk(parts: Sequence[Any]) -> tuple[float, float] | None:
     """Where nearly all of the values lie, for runs of which some explode."""
     values = np.concatenate([np.asarray(part, float) for part in parts])
     values = values[np.isfinite(values)]
