@@ -14,6 +14,7 @@ import pytest
 import onecycle as oc
 from fakes import Quadratic
 from onecycle._beyond import _likely
+from onecycle._decay import forgets_in
 from onecycle._jobs import Job, Ledger, Result, perform, read_record, write_record
 from onecycle._lengths import fit, outlook
 from onecycle._pilots import FIRST
@@ -434,7 +435,7 @@ def judge(tie: float = 0.02, start: float = 2.0) -> Search:
 def test_a_decay_that_a_short_training_feels_is_lowered_before_the_rate_is_moved() -> None:
     # SGD at 0.1 has 0.55 in the mean, with momentum: 1/e of a weight after 1 / (0.55 * 1e-3) = 1,818 updates.
     first = Setting(0.1, 8, 1e-3)
-    assert judge().forgets_in(0.1, 1e-3) == pytest.approx(1 / 0.55e-3)
+    assert forgets_in(0.1, 1e-3, "SGD") == pytest.approx(1 / 0.55e-3)
     rates = [replace(first, max_lr=0.1 * factor) for factor in (10**-0.5, 10**0.5)]
     assert _likely(judge(), first, 1000) == [replace(first, weight_decay=1e-4), *rates]
     assert _likely(judge(), first, 900) == rates

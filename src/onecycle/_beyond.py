@@ -7,6 +7,7 @@ import statistics
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from onecycle._decay import FELT, forgets_in
 from onecycle._jobs import CYCLED, Result
 from onecycle._pilots import STEP
 from onecycle._runs import Decision, Setting
@@ -21,7 +22,6 @@ RUNGS = (1 / 9, 1 / 3, 1.0)  # shares of the training, each a whole 1cycle: a pa
 AT_ONCE = 4  # trials asked for together, whatever the engine, so that each engine finds the same
 LARGE = 12.0  # whole trainings from which more is trained again
 FINALISTS = (1, 3)  # that are trained again, with few and with many, as the best of many was lucky too
-FELT = 2  # trainings, in which a decay that makes 1/e of a weight sooner may cost much
 BELOW_IT = 10**-0.125  # times a rate that won half a decade up: the edge may be near, and differs by seed
 ALONE = 0.1  # share by which a loss must be lower than that of one run alone
 AS_CYCLED = "cycled"
@@ -120,7 +120,7 @@ def _likely(search: Search, first: Setting, steps: int) -> list[Setting]:
     decay = first.weight_decay
     if not decay or not search.facts.tunes_weight_decay:
         return rates
-    felt = search.forgets_in(first.max_lr, decay) < FELT * steps
+    felt = forgets_in(first.max_lr, decay, search.facts.optimizer) < FELT * steps
     return [replace(first, weight_decay=decay / 10), *rates] if felt else rates
 
 

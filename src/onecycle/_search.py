@@ -11,6 +11,7 @@ import numpy as np
 from onecycle import _beyond as beyond
 from onecycle._anchors import edge
 from onecycle._curve import Curve
+from onecycle._decay import LASTS, forgets_in
 from onecycle._default_rule import HEAVY_BALL
 from onecycle._errors import Inconclusive
 from onecycle._find import SWEEP, look, suggestion
@@ -25,7 +26,6 @@ MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 CHEAP = 0.1  # share of the budget that range tests at several decays may take
 WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
 OVERFITS = 0.1  # of the training loss is a validation loss higher of a net that fits more than it learns
-LASTS = 4  # trainings, in which a decay makes 1/e of a weight that costs a net without normalisation nothing
 PEAK = 0.85  # momentum where the rate is highest
 DECOUPLED = ("AdamW", "NAdamW", "Lion", "Muon")  # decay apart from the gradient
 
@@ -237,7 +237,7 @@ class Search(Runs):
         shrinks = not self.facts.normalised and self.facts.optimizer in ("SGD", *DECOUPLED)
         if not own or not shrinks or pilot is None or pilot.val_loss is None or pilot.val_loss <= 0:
             return setting, "the task's own"
-        share = self.forgets_in(self._lifted(setting).max_lr, own) / whole
+        share = forgets_in(self._lifted(setting).max_lr, own, self.facts.optimizer) / whole
         if share >= LASTS or self._overfits():
             return setting, "the task's own"
         words = (
@@ -271,13 +271,8 @@ class Search(Runs):
         if not decay or not facts.steps_per_epoch:
             return ""
         per_epoch = facts.steps_per_epoch * facts.batch_size / (setting.batch_size or facts.batch_size)
-        updates = self.forgets_in(self._lifted(setting).max_lr, decay)
+        updates = forgets_in(self._lifted(setting).max_lr, decay, facts.optimizer)
         return f"; time scale 1/(lr wd) about {updates / per_epoch:.2g} epochs"
-
-    def forgets_in(self, max_lr: float, decay: float) -> float:
-        """Updates after which the decay has made 1/e of a weight, at the mean of 1cycle's rates."""
-        mean = 0.55 * max_lr / (1 - 0.9 if self.facts.optimizer in HEAVY_BALL else 1)
-        return 1 / (mean * decay)
 
     def _momentum(self, setting: Setting) -> Setting:
         """Constant momenta against the cycled one, each with the rate that makes as large steps."""
