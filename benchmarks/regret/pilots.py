@@ -140,7 +140,7 @@ def report(results: Path = RESULTS) -> str:
     pairs = list(product(POWERS, DOUBTS))
     tables = [np.array([_ratios(cases, *pair, few) for pair in pairs]) for few in (False, True)]
     alone = np.array([np.mean([_ratio(each, each.seen.begin) for each in found]) for found in cases.values()])
-    many, fewer = (_ratios(cases, _pilots.POWER, _pilots.DOUBT, few) for few in (False, True))
+    many, fewer = (table[pairs.index((_pilots.POWER, _pilots.DOUBT))] for table in tables)
     heads = f"{'mean':>8}{'median':>8}{'worst':>8}{'<= 5 %':>8}"
     lines = [
         f"{len(cases)} tasks of dev; final loss over the best of the oracle's grid",
