@@ -30,9 +30,11 @@ POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DOUBTS = (0.0, 0.2, 0.4, 0.6)
 
 
-def lengths(task: Task, few: bool = False) -> _pilots.Plan:
-    """What a search that may spend one training has room for after its sweep; or fewer and longer ones."""
-    how = _pilots.plan(task.total_steps - SWEEP, task.total_steps, few=few)
+def lengths(task: Task) -> _pilots.Plan:
+    """What a search that may spend one training has room for after its sweep, and no more than it needs."""
+    longest = max(int(_pilots.LONGEST * task.total_steps), _pilots.SHORTEST)
+    updates = min(task.total_steps - SWEEP, math.ceil(_pilots.COSTS * longest))
+    how = _pilots.plan(updates, task.total_steps)
     assert how is not None
     return how
 
@@ -69,8 +71,7 @@ def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, resul
     def wanted(task: Task) -> Iterator[tuple[int, int, int]]:
         best = round(4 * math.log10(Oracle.of(oracle.load(task, results)).best_rate))
         quarters = range(best - BELOW, best + ABOVE + 1)
-        steps = sorted({*lengths(task).steps, *lengths(task, few=True).steps})
-        yield from product(steps, quarters, range(seeds))
+        yield from product(lengths(task).steps, quarters, range(seeds))
 
     records.record(
         KIND,
@@ -80,7 +81,7 @@ def record(tasks: Sequence[Task], *, workers: int = 2, seeds: int = SEEDS, resul
         wanted,
         workers=workers,
         results=results,
-        steps=lambda task: lengths(task, few=True).steps[-1],
+        steps=lambda task: lengths(task).steps[-1],
     )
 
 
@@ -97,14 +98,14 @@ class Recorded:
     before: float
     ends: Mapping[tuple[int, int], float]  # by steps and quarter; inf: diverged
 
-    def settled(self, few: bool) -> float:
+    def settled(self) -> float:
         """What `onecycle._pilots.settle` says; the usual rate where it refuses."""
 
         def ends(rates: Sequence[float], steps: int) -> list[float]:
             return [self._end(steps, round(4 * math.log10(rate))) for rate in rates]
 
         begin = 10 ** (round(4 * math.log10(self.seen.begin)) / 4)  # on the grid
-        how, total = lengths(self.task, few), self.task.total_steps
+        how, total = lengths(self.task), self.task.total_steps
         try:
             return _pilots.settle(ends, begin, how, total, self.before, noise=self.seen.noise).value
         except oc.Inconclusive:
@@ -138,35 +139,33 @@ def report(results: Path = RESULTS) -> str:
     cases = {task.name: load(task, results) for task in select(split="dev")}
     cases = {name: found for name, found in cases.items() if found}
     pairs = list(product(POWERS, DOUBTS))
-    tables = [np.array([_ratios(cases, *pair, few) for pair in pairs]) for few in (False, True)]
+    table = np.array([_ratios(cases, *pair) for pair in pairs])
     alone = np.array([np.mean([_ratio(each, each.seen.begin) for each in found]) for found in cases.values()])
-    many, fewer = (table[pairs.index((_pilots.POWER, _pilots.DOUBT))] for table in tables)
-    heads = f"{'mean':>8}{'median':>8}{'worst':>8}{'<= 5 %':>8}"
+    pilots = table[pairs.index((_pilots.POWER, _pilots.DOUBT))]
     lines = [
         f"{len(cases)} tasks of dev; final loss over the best of the oracle's grid",
-        f"{'':28}{'as many pilots as find_lr':>32}{'fewer and longer ones':>32}",
-        f"{'':28}{heads}{heads}",
-        _line("the range test alone", alone, alone),
+        f"{'':28}{'mean':>8}{'median':>8}{'worst':>8}{'<= 5 %':>8}",
+        _line("the range test alone", alone),
         *(
-            _line(f"power {power:g}, doubt {doubt:g}", *rows)
-            for (power, doubt), *rows in zip(pairs, *tables, strict=True)
+            _line(f"power {power:g}, doubt {doubt:g}", row)
+            for (power, doubt), row in zip(pairs, table, strict=True)
         ),
-        "the best of these, left out " + (" " * 24).join(f"{math.exp(left_out(t)):8.3f}" for t in tables),
+        f"the best of these, left out {math.exp(left_out(table)):8.3f}",
         "",
-        f"{'task':32}{'sweep':>8}{'many':>8}{'fewer':>8}",
+        f"{'task':32}{'sweep':>8}{'pilots':>8}",
         *(
-            f"{name:32}{math.exp(a):8.3f}{math.exp(b):8.3f}{math.exp(c):8.3f}"
-            for name, a, b, c in zip(cases, alone, many, fewer, strict=True)
+            f"{name:32}{math.exp(a):8.3f}{math.exp(b):8.3f}"
+            for name, a, b in zip(cases, alone, pilots, strict=True)
         ),
     ]
     return "\n".join(lines)
 
 
-def _ratios(cases: Mapping[str, Sequence[Recorded]], power: float, doubt: float, few: bool) -> Floats:
+def _ratios(cases: Mapping[str, Sequence[Recorded]], power: float, doubt: float) -> Floats:
     """Logarithms, one for each task, of the mean ratio over seeds."""
     with mock.patch.multiple(_pilots, POWER=power, DOUBT=doubt):
         return np.array(
-            [np.mean([_ratio(each, each.settled(few)) for each in found]) for found in cases.values()]
+            [np.mean([_ratio(each, each.settled()) for each in found]) for found in cases.values()]
         )
 
 
@@ -174,9 +173,8 @@ def _ratio(case: Recorded, rate: float) -> float:
     return math.log1p(case.oracle.regret(rate))
 
 
-def _line(name: str, *columns: Floats) -> str:
-    return f"{name:28}" + "".join(
-        f"{math.exp(x.mean()):8.3f}{math.exp(np.median(x)):8.3f}{math.exp(x.max()):8.2f}"
+def _line(name: str, x: Floats) -> str:
+    return (
+        f"{name:28}{math.exp(x.mean()):8.3f}{math.exp(np.median(x)):8.3f}{math.exp(x.max()):8.2f}"
         f"{(x <= math.log1p(0.05)).mean():8.0%}"
-        for x in columns
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,42 @@ from onecycle._smooth import repeats
 
 SHARE = 1 / 6  # of their size, by which an update moves the weights at the rate that is read
 _LEAST = 1e-30  # of their size: less is no move
+
+
+class Part(NamedTuple):
+    """What a tensor adds to how far the weights have moved.
+
+    Attributes:
+        way: squared norm of how far it has moved.
+        size: that of what its elements that have moved were before.
+        count: of its elements.
+        began: whether any of them was not zero.
+    """
+
+    way: float
+    size: float
+    count: int
+    began: bool
+
+
+def share_moved(parts: Iterable[Part]) -> float:
+    """How far weights have moved, as a share of their size before; NaN if that cannot be told.
+
+    What has not moved counts nothing, such as the rows of words that never came, nor does a tensor that
+    began at zero, of whose size no share can be told.
+    """
+    parts = list(parts)
+    told = [part for part in parts if part.began]
+    if 2 * sum(part.count for part in told) < sum(part.count for part in parts):
+        return math.nan
+    return ratio(sum(part.way for part in told), sum(part.size for part in told)) if told else math.nan
+
+
+def ratio(way: float, size: float) -> float:
+    """The root of that of two squared norms; 0 where nothing moved."""
+    if size > 0:
+        return math.sqrt(way / size)
+    return 0.0 if way == 0 else math.nan
 
 
 def moves_at(curve: Curve) -> float | None:

@@ -85,6 +85,8 @@ class Trial(UpdateTrial):
         super().__init__(model, optimizer, None, train_loader, step=step)
         self._state = trainer.state
         self._scaler = scaler
+        if scaler is not None and scaler not in self._scalers:
+            self._scalers = [*self._scalers, scaler]
 
     def save(self) -> Tree:
         """As every trial, and with the engine's state."""

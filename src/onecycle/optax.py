@@ -12,6 +12,7 @@ import numpy as np
 from onecycle import _find, _range_test, _traced
 from onecycle._batches import Batches, Place, Stream, samples
 from onecycle._curve import Curve
+from onecycle._moves import Part, share_moved
 from onecycle._policy import Policy
 from onecycle._schedules import Schedule
 from onecycle._suggestion import Suggestion
@@ -223,21 +224,17 @@ class Trial:
         return None if self._evaluate is None else float(self._evaluate(self._state))
 
     def moved(self, state: _State) -> float:
-        """How far the weights lie from those of `state`, as a share of their size there; NaN if not known."""
+        """How far the weights lie from those of `state`, as a share of their size there; NaN if not known.
+
+        What has not moved counts nothing, nor does a leaf that began at zero. NaN where most of them did.
+        """
         now, was = (
             [jnp.asarray(leaf) for leaf in jax.tree.leaves(self._weights(each)) if _is_inexact(leaf)]
             for each in (self._state, state.state)
         )
         if [leaf.shape for leaf in now] != [leaf.shape for leaf in was]:
             return math.nan
-        way, size = (
-            sum(
-                float(jnp.sum(jnp.square(jnp.abs(x.astype(jnp.promote_types(x.dtype, "float32"))))))
-                for x in xs
-            )
-            for xs in ([new - old for new, old in zip(now, was, strict=True)], was)
-        )
-        return math.sqrt(way / size) if size > 0 else math.nan
+        return share_moved(_part(new, old) for new, old in zip(now, was, strict=True))
 
     def save(self) -> _State:
         """The present state by reference; arrays that are never written need no copy."""
@@ -370,6 +367,13 @@ def _weights(state: Any) -> Any:
         return state.get("params")
     behind = state[1:] if isinstance(state, (tuple, list)) else ()
     return state[0] if any(True for _ in _kinds(tuple(behind))) else None
+
+
+def _part(now: Any, was: Any) -> Part:
+    wide = jnp.promote_types(was.dtype, "float32")  # squares of fewer bits are too coarse
+    way, size = jnp.abs(now.astype(wide) - was.astype(wide)), jnp.abs(was.astype(wide))
+    square, of_moved = (float(jnp.sum(jnp.square(each))) for each in (way, jnp.where(way != 0, size, 0)))
+    return Part(square, of_moved, was.size, bool(jnp.any(size)))
 
 
 def _is_inexact(leaf: Any) -> bool:

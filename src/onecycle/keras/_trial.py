@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from onecycle._batches import Generator, Stream, samples
+from onecycle._moves import Part, share_moved
 from onecycle._trial import Afterwards
 from onecycle.keras._batches import Ordered, Shuffled, native
 from onecycle.keras._optimizer import attribute_of, inner, is_live
@@ -172,12 +173,13 @@ class Trial:
         self._stream.put_back(state["data"])
 
     def moved(self, state: dict[str, Any]) -> float:
-        """How far the trainable weights lie from those of `state`, as a share of their size there."""
+        """How far the trainable weights lie from those of `state`, as a share of their size there.
+
+        What has not moved counts nothing, nor does a weight that began at zero. NaN where most of them did.
+        """
         trained = {id(weight) for weight in self._model.trainable_variables}
         pairs = [(ops.stop_gradient(v.value), was) for v, was in state["variables"] if id(v) in trained]
-        way = sum(float(ops.sum(ops.square(ops.subtract(now, was)))) for now, was in pairs)
-        size = sum(float(ops.sum(ops.square(was))) for _, was in pairs)
-        return (way / size) ** 0.5 if size > 0 else float("nan")
+        return share_moved(_part(now, was) for now, was in pairs)
 
     def _parts(self) -> list[Any]:
         """What `fit` builds at its first batch beside the model."""
@@ -221,3 +223,11 @@ def _torch_generators() -> tuple[Generator, ...]:
     cpu = Generator(torch.get_rng_state, torch.set_rng_state, torch.manual_seed)
     cuda = Generator(torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all, torch.cuda.manual_seed_all)
     return (cpu, cuda) if torch.cuda.is_available() else (cpu,)
+
+
+def _part(now: Any, was: Any) -> Part:
+    now, was = ops.cast(now, "float32"), ops.cast(was, "float32")  # squares of fewer bits are too coarse
+    way = ops.subtract(now, was)
+    moving = ops.where(ops.not_equal(way, 0), was, ops.zeros_like(was))
+    square, of_moved = (float(ops.sum(ops.square(each))) for each in (way, moving))
+    return Part(square, of_moved, int(np.prod(was.shape)), bool(ops.any(ops.not_equal(was, 0))))

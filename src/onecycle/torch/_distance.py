@@ -1,75 +1,130 @@
-"""How large the weights of a state are, and how far the trial's own have moved from them."""
+"""How far the weights that are trained have moved from those of a state."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from onecycle._moves import ratio
 from onecycle.torch._processes import Processes
 from onecycle.torch._room import OnDisk
-from onecycle.torch._state import Tree
 
-PIECE = 2**18  # elements of a tensor that are compared at once
-_HALF = (torch.float16, torch.bfloat16)  # whose squares are too coarse
-_SIZE = "size"  # the norm of the parameters, in a state that was asked for it
+Content = Tensor | OnDisk
+PIECE = 2**18  # elements that are compared at once
+_KNOWN = "distance"  # in a state that was asked: the weights that it is measured by
 
 
-def moved(state: Tree, processes: Processes, device: torch.device) -> float:
-    """How far the parameters that are trained lie from those of `state`, as a share of their size there.
+def moved(state: Any, trained: Collection[int], processes: Processes, device: torch.device) -> float:
+    """How far the weights lie from those of `state`, as a share of the size there of what has moved.
 
-    NaN where what is on a GPU has its copy on disk. The norms are Euclidean, over all parameters and
-    `processes`, which talk over `device`.
+    The norms are Euclidean, over all `processes`, which talk over `device`. What has not moved counts
+    nothing, such as the rows of words that never came, nor does a tensor that began at zero, of whose size
+    no share can be told. NaN where most of the weights began at zero, where none is trained, where what is
+    on a GPU has its copy on disk, and of tensors of a kind that cannot be compared.
+
+    Args:
+        state: what was saved.
+        trained: ids of the parameters that an optimizer updates.
+        processes: that train the model together.
+        device: over which they talk.
     """
-
-    def norm(*, moved: bool) -> float:
-        square = _square(state["parameters"], moved=moved)
-        if square is None:
-            return float("nan")
-        if processes.sharded:
-            square = processes.sum(square, device)
-        return float(square.sqrt())
-
-    if _SIZE not in state:
-        state[_SIZE] = norm(moved=False)
-    size: float = state[_SIZE]
-    return norm(moved=True) / size if size > 0 else float("nan")
+    # A measure that fails is no reason to lose the sweep, and each process has to take part in the sum.
+    try:
+        sums = _sums(state, trained)
+    except (NotImplementedError, RuntimeError):
+        sums = None
+    if sums is None:
+        sums = torch.full((2,), math.nan, device=device)
+    sums = (processes.sum if processes.sharded else processes.mean)(sums, device)
+    way, size = sums.tolist()
+    return ratio(way, size)
 
 
-def _square(tree: dict[str, Tree], *, moved: bool) -> Tensor | None:
-    """Squared norm of what is trained in `tree`, a scalar, or of how far that has moved since.
-
-    None where there is nothing, or copies of what is on a GPU lie on disk.
-    """
-    squares = []
-    for kept in (parts["data"] for parts in tree.values() if parts["requires_grad"]):
-        now = _local(kept.home.detach())
-        if kept.content.shape != kept.home.shape or (isinstance(kept.content, OnDisk) and now.is_cuda):
-            return None
-        squares.append(_square_of_one(now, kept.content, moved=moved))
-    return torch.stack([each.to(squares[0]) for each in squares]).sum() if squares else None
+def _sums(state: Any, trained: Collection[int]) -> Tensor | None:
+    """Squared norms of how far the weights have moved and of what these were, or None."""
+    if not isinstance(state, dict) or "parameters" not in state:
+        return None
+    if _KNOWN not in state:
+        state[_KNOWN] = _together(_measured_by(state["parameters"], trained))
+    sums = [_compared(homes, content) for homes, content in state[_KNOWN]]
+    return torch.stack([each.to(sums[0]) for each in sums]).sum(0) if sums else None
 
 
-def _square_of_one(now: Tensor, content: Tensor | OnDisk, *, moved: bool) -> Tensor:
-    """Squared norm of a copy's content, or of how far the tensor has moved since."""
-    if isinstance(content, Tensor) and now.numel() <= PIECE:
-        return _dot(now, _local(content), moved=moved)
-    was = content if isinstance(content, OnDisk) else _local(content).reshape(-1)
-    flat, size = now.reshape(-1), PIECE // 16 if isinstance(was, OnDisk) else PIECE
+def _measured_by(parameters: dict[str, Any], trained: Collection[int]) -> list[tuple[Tensor, Content]]:
+    """Each weight with its copy, but those that began at zero; nothing where these are most."""
+    kept = [parts["data"] for parts in parameters.values() if parts["requires_grad"]]
+    pairs = [(each.home, each.content) for each in kept if id(each.home) in trained and not each.home.is_meta]
+    if any(isinstance(content, OnDisk) and home.is_cuda for home, content in pairs):
+        return []
+    began = [(home, content) for home, content in pairs if _is_any(home, content)]
+    count = sum(home.numel() for home, _ in began)
+    return began if 2 * count >= sum(home.numel() for home, _ in pairs) else []
+
+
+def _together(pairs: list[tuple[Tensor, Content]]) -> list[tuple[list[Tensor], Content]]:
+    """Small ones of a kind as one, up to PIECE elements in all: a tiny net feels each call."""
+    alike: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+    found: list[tuple[list[Tensor], Content]] = []
+    room = PIECE
+    for home, content in sorted(pairs, key=lambda pair: pair[0].numel()):
+        if isinstance(content, Tensor) and type(content) is Tensor and home.numel() <= room:
+            room -= home.numel()
+            alike.setdefault((home.device, home.dtype), []).append((home, content))
+        else:
+            found.append(([home], content))
+    groups = [tuple(zip(*group, strict=True)) for group in alike.values()]
+    return found + [
+        (list(homes), torch.cat([each.reshape(-1) for each in copies])) for homes, copies in groups
+    ]
+
+
+def _compared(homes: list[Tensor], content: Content) -> Tensor:
+    now = [_local(home.detach()) for home in homes]
+    pieces = _pieces(torch.cat([each.reshape(-1) for each in now]) if len(now) > 1 else now[0], content)
     # A running sum: what is kept of each piece would lie between the memory that the next ones reuse.
-    total = torch.zeros((), device=now.device)
-    for first in range(0, len(flat), size):
-        piece = flat[first : first + size]
-        part = was.part(first, len(piece)) if isinstance(was, OnDisk) else was[first : first + size]
-        total = total + _dot(piece, part, moved=moved)
+    total = _squares(*next(pieces))
+    for piece in pieces:
+        total = total + _squares(*piece)
     return total
 
 
-def _dot(now: Tensor, was: Tensor, *, moved: bool) -> Tensor:
-    if now.dtype in _HALF:
-        now = now.float()
-    was = was.to(now)
-    way = (now - was if moved else was).reshape(-1)
-    return torch.vdot(way, way).real
+def _squares(now: Tensor, was: Tensor) -> Tensor:
+    now, was = _wide(now), _wide(was)
+    way = now - was.to(now)
+    return torch.stack([torch.linalg.vector_norm(each) for each in (way, was * (way != 0))]).square()
+
+
+def _pieces(now: Tensor, content: Content) -> Iterator[tuple[Tensor, Tensor]]:
+    """Both flat, PIECE elements at a time."""
+    if isinstance(content, OnDisk):
+        flat, size = now.reshape(-1), PIECE // 16
+        for first in range(0, len(flat), size):
+            piece = flat[first : first + size]
+            yield piece, content.part(first, len(piece))
+        return
+    was = _local(content)
+    if now.shape == was.shape and now.stride() == was.stride():
+        # In the order of memory, as to flatten in another one copies all of it.
+        order = sorted(range(now.ndim), key=now.stride, reverse=True)
+        now, was = now.permute(order), was.permute(order)
+    now, was = now.reshape(-1), was.reshape(-1)
+    for first in range(0, len(now), PIECE):
+        yield now[first : first + PIECE], was[first : first + PIECE]
+
+
+def _is_any(home: Tensor, content: Content) -> bool:
+    return any(bool(_wide(was).any()) for _, was in _pieces(_local(home.detach()), content))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """With at least 32 bits for each number: the squares of smaller ones are too coarse."""
+    if tensor.dtype.itemsize >= (8 if tensor.is_complex() else 4):
+        return tensor
+    return tensor.to(torch.complex64 if tensor.is_complex() else torch.float32)
 
 
 def _local(tensor: Tensor) -> Tensor:

@@ -351,12 +351,14 @@ class Trial:
         self._stream.put_back(state["data"])
 
     def moved(self, state: Tree) -> float:
-        """How far the parameters that are trained lie from those of `state`, as a share of their size there.
+        """How far the weights that are trained lie from those of `state`, as a share of their size there.
 
-        NaN where what is on a GPU has its copy on disk. The norms are Euclidean, over all parameters
-        and processes.
+        The norms are Euclidean, over all parameters of the optimizers, and all processes. What has not
+        moved counts nothing, nor does a tensor that began at zero. NaN where it cannot be told.
         """
-        return moved(state, self._processes, self._device)
+        groups = (group for optimizer in self._snapshots.optimizers for group in optimizer.param_groups)
+        trained = {id(parameter) for group in groups for parameter in group["params"]}
+        return moved(state, trained, self._processes, self._device)
 
     def read_losses(self, losses: Sequence[float | Tensor]) -> list[float]:
         """What steps gave, as floats; the device is waited for once."""
