@@ -23,13 +23,13 @@ class Part(NamedTuple):
     Attributes:
         way: squared norm of how far it has moved.
         size: that of what its elements that have moved were before.
-        count: of its elements.
+        elements: how many it has.
         began: whether any of them was not zero.
     """
 
     way: float
     size: float
-    count: int
+    elements: int
     began: bool
 
 
@@ -41,7 +41,7 @@ def share_moved(parts: Iterable[Part]) -> float:
     """
     parts = list(parts)
     told = [part for part in parts if part.began]
-    if 2 * sum(part.count for part in told) < sum(part.count for part in parts):
+    if 2 * sum(part.elements for part in told) < sum(part.elements for part in parts):
         return math.nan
     return ratio(sum(part.way for part in told), sum(part.size for part in told)) if told else math.nan
 

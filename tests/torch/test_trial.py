@@ -838,6 +838,101 @@ def test_how_far_the_weights_moved_is_the_same_wherever_the_copies_lie_and_piece
         assert trial.moved(state) == 0
 
 
+def moved_by(trial: Trial, factor: float = 1.5) -> float:
+    """What a trial says after all weights that its optimizer has were multiplied by that."""
+    state = trial.save()
+    with torch.no_grad():
+        for group in trial._snapshots.optimizers[0].param_groups:
+            for parameter in group["params"]:
+                parameter.mul_(factor)
+    return trial.moved(state)
+
+
+def test_what_no_optimizer_trains_does_not_count_in_how_far_the_weights_moved() -> None:
+    model = net()
+    head = model[-1]
+    trial = make_trial(model, torch.optim.SGD(head.parameters(), 0.1))
+    state = trial.save()
+    with torch.no_grad():
+        model[0].weight.add_(9)  # such as a target net that is set anew in the step
+    assert trial.moved(state) == 0
+    assert moved_by(trial) == pytest.approx(0.5)
+
+
+def test_rows_that_never_move_do_not_count_in_how_far_the_weights_moved() -> None:
+    moved = []
+    for words in (4, 4000):
+        torch.manual_seed(0)
+        bag = nn.EmbeddingBag(words, 3, _weight=torch.ones(words, 3))
+        trial = Trial(bag, torch.optim.SGD(bag.parameters(), 1.0), nn.functional.mse_loss, loader())
+        state = trial.save()
+        with torch.no_grad():
+            bag.weight[:4] += 0.25
+        moved.append(trial.moved(state))
+    assert moved == [pytest.approx(0.25)] * 2
+
+
+def test_weights_that_begin_at_zero_do_not_count_and_say_nothing_where_they_are_most() -> None:
+    model = nn.Sequential(nn.Linear(INPUTS, 8), nn.Linear(8, CLASSES))
+    with torch.no_grad():
+        model[1].weight.zero_()
+    trial = make_trial(model)
+    state = trial.save()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.where(parameter == 0, 100, 1.5 * parameter))
+    assert trial.moved(state) == pytest.approx(0.5)
+    trial.restore(state)
+    with torch.no_grad():
+        model[0].weight.zero_()
+    assert math.isnan(make_trial(model).moved(make_trial(model).save()))
+
+
+@pytest.mark.parametrize("place", ["device", "disk"])
+def test_how_far_the_weights_moved_in_any_order_of_memory(place: Any) -> None:
+    def moved(weight: torch.Tensor) -> float:
+        model = nn.Linear(INPUTS, CLASSES)
+        model.weight = nn.Parameter(weight)
+        trial = make_trial(model, keep_on=place)
+        state = trial.set_aside()
+        with torch.no_grad():
+            model.weight.add_(torch.linspace(0, 1, weight.numel()).view(weight.shape))
+        share = trial.moved(state)
+        trial.restore(state)
+        return share
+
+    values = torch.linspace(1, 2, INPUTS * CLASSES).view(CLASSES, INPUTS)
+    assert moved(values.t().contiguous().t()) == pytest.approx(moved(values.clone()), rel=1e-6)
+
+
+class Wrapping(Trial):
+    """A trial whose state is in another."""
+
+    def save(self) -> Any:
+        return {"base": super().save()}
+
+    def restore(self, state: Any) -> None:
+        super().restore(state["base"])
+
+
+def test_a_range_test_does_not_need_to_know_how_far_the_weights_moved(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = net()
+    wrapping = Wrapping(model, torch.optim.SGD(model.parameters(), 0.1), cross_entropy, loader())
+    assert onecycle.range_test(wrapping, steps=20, progress=False).moved is None
+    placeholder = net()
+    placeholder[-1].register_parameter("later", nn.Parameter(torch.empty(3, device="meta")))
+    trial = make_trial(placeholder)
+    assert onecycle.range_test(trial, steps=20, progress=False).moved is not None
+
+    def fails(*_: Any) -> None:
+        raise NotImplementedError("not on this device")
+
+    monkeypatch.setattr("onecycle.torch._distance._squares", fails)
+    assert onecycle.range_test(make_trial(), steps=20, progress=False).moved is None
+
+
 def test_how_far_the_weights_moved_is_not_known_of_none() -> None:
     frozen = net().requires_grad_(False)
     trial = make_trial(frozen, torch.optim.SGD(frozen.parameters()))

@@ -59,7 +59,7 @@ def found(kind: str, count: int, rank: int) -> dict[str, Any]:
     before = local(model, optimizer)
     curve = range_test(
         model, optimizer, loss_fn, loader, val_loader=val, start=1e-4, steps=40, evaluations=4,
-        accumulate=2, clip_grad_norm=10,
+        accumulate=2, clip_grad_norm=10, keep_on="disk" if rank else "device",
     )  # fmt: skip
     after_range_test = local(model, optimizer)
     suggestion = find_lr(model, optimizer, loss_fn, loader, val_loader=val, total_steps=1300)
@@ -69,6 +69,7 @@ def found(kind: str, count: int, rank: int) -> dict[str, Any]:
     after_all = local(model, optimizer)
     return {
         "loss": curve.loss.tolist(),
+        "moved": None if curve.moved is None else [v for v in curve.moved.tolist() if v == v],
         "val_loss": None if curve.val_loss is None else [v for v in curve.val_loss.tolist() if v == v],
         "size": curve.settings["batch_size"],
         "steps_per_epoch": trial.steps_per_epoch,
