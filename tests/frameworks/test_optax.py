@@ -451,8 +451,13 @@ HALF, ONE = {"a": 0.5 * jnp.ones(3), "n": jnp.arange(3)}, {"a": jnp.ones(3), "n"
         ((ONE, 3.0), (HALF, 1.0), None, None),
         ({"w": ONE}, {"w": HALF}, None, None),
         (jnp.zeros(2), jnp.ones(2), lambda state: state, None),
+        ([jnp.ones(9), jnp.zeros(3)], [0.5 * jnp.ones(9), jnp.ones(3)], lambda state: state, 0.5),
+        ([jnp.ones(9)], [jnp.ones(9).at[:2].set(0.5)], lambda state: state, 0.5),
     ],
-    ids=["tuple", "dict", "TrainState", "told", "no state behind", "no name", "no size"],
+    ids=[
+        *("tuple", "dict", "TrainState", "told", "no state behind", "no name", "no size"),
+        *("one began at zero", "most has not moved"),
+    ],
 )
 def test_how_far_the_weights_moved(was: Any, now: Any, weights: Any, moved: float | None) -> None:
     trial = Trial(lambda _, __, lr: (now, lr), was, problem(), weights=weights)
