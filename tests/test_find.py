@@ -218,6 +218,30 @@ def test_a_budget_without_room_for_pilots_is_said_where_only_they_would_tell() -
         search(Trained(), total_steps=1000, budget=0.1)
 
 
+@pytest.mark.parametrize(
+    ("facts", "begin"),
+    [
+        ({"optimizer": "Adam"}, 1e-3),
+        ({"optimizer": "SGD", "momentum": 0.9}, 0.01),
+        ({"optimizer": "SGD", "momentum": 0.0}, 0.1),
+        ({"optimizer": "SGD"}, 0.1),
+    ],
+)
+def test_pilots_begin_at_the_usual_rate_where_the_range_test_shows_nothing(
+    facts: dict[str, Any], begin: float
+) -> None:
+    loss = 1 + 0.1 * np.random.default_rng(0).standard_normal(100)
+    values = np.geomspace(1e-7, 1e-3, 100)
+    seen = look(oc.Curve(values, loss, settings={"trial": facts}))
+    assert (seen.read, seen.begin) == (None, pytest.approx(begin))
+    assert seen.refusal.endswith(", so pilots begin at the optimizer's usual rate")
+    for unknown in ({}, {"optimizer": "Mine"}):
+        with pytest.raises(oc.Inconclusive):
+            look(oc.Curve(values, loss, settings={"trial": unknown}))
+    with pytest.raises(oc.Inconclusive):
+        look(oc.Curve(values, np.ones(100), settings={"trial": facts}))
+
+
 def test_judged_by_training_loss_nothing_is_evaluated() -> None:
     trial = Quadratic(noise=0.01, val=True)
     search(trial, total_steps=10_000, budget=0.1, objective="train")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,8 @@ from onecycle._trial import Trial, preserved, reseed
 Objective = Literal["train", "val"]
 SWEEP = 100  # steps of a full range test
 BELOW_EDGE = 10**-0.75  # times where the loss rises, to begin at if that is all the test shows
+# To begin at if it shows nothing; of SGD without momentum, with which each step goes 1 / (1 - m) as far.
+USUAL = {"SGD": 0.1, "Muon": 0.02, "Lion": 1e-4, **dict.fromkeys(("Adam", "AdamW", "NAdam", "RMSprop"), 1e-3)}
 REACH = 5.0  # times up and down to the ends of the interval then
 
 
@@ -145,7 +147,7 @@ class Seen:
 
 
 def look(curve: Curve) -> Seen:
-    """What the curve suggests, or else the rate from which its loss rises.
+    """What the curve suggests, or else the rate from which its loss rises, or else what people take.
 
     Raises:
         Inconclusive: there is no such rate either.
@@ -154,13 +156,25 @@ def look(curve: Curve) -> Seen:
     try:
         read = curve.suggest()
     except Inconclusive as refusal:
-        rises = edge(curve)
-        if rises is None:
-            raise
+        rises, usual = edge(curve), usual_lr(curve)
         why = refusal.reason.partition(":")[0]
-        return Seen(None, why, rises * BELOW_EDGE, math.inf if found.falling else rises)
+        if rises is not None:
+            return Seen(None, why, rises * BELOW_EDGE, math.inf if found.falling else rises)
+        if usual is None or not found.noise:  # a loss that never changes has nothing to show
+            raise
+        return Seen(None, f"{why}, so pilots begin at the optimizer's usual rate", usual)
     noise = found.noise if found.minimum is None else 0.0
     return Seen(read, begin=read.value, noise=noise)
+
+
+def usual_lr(curve: Curve) -> float | None:
+    """What people take for the optimizer of a curve without looking; None for one that is not known."""
+    facts = curve.settings.get("trial")
+    facts = facts if isinstance(facts, Mapping) else {}
+    usual, momentum = USUAL.get(str(facts.get("optimizer"))), facts.get("momentum")
+    if usual is None or facts.get("optimizer") != "SGD" or not isinstance(momentum, float):
+        return usual
+    return usual * (1 - momentum)
 
 
 def suggestion(seen: Seen, settled: Settled) -> Suggestion:
