@@ -60,7 +60,7 @@ TOWARDS = (
 )
 HEEDED = (
     *((way, _SHARE_OF_MOVES) for way in (0.0, 0.25, 0.4, 0.5, 0.6, 0.75, 1.0)),
-    *((_TO_MOVES, share) for share in (1 / 16, 1 / 12, 1 / 8, 1 / 4)),
+    *((_TO_MOVES, share) for share in (1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3)),
 )
 CAP = 1.0  # a regret above it counts as this in the second column: one task has nearly all of the mean
 CAP_MOVED = 0.5  # likewise, of what is read and moved

@@ -23,9 +23,9 @@ _SHARE = 0.5  # of the middle of the trough, or else of the rate with the least 
 _WIDEST = 5.0
 _SHARE_OF_EDGE = 0.14  # with SGD: of the rate of divergence
 # Of the rate at which an update moves the weights by a sixth of their size. That hardly differs from seed to
-# seed, and is off where the loss is not: the middle of both, in decades, is nearer than either.
-_SHARE_OF_MOVES = 1 / 6
-_TO_MOVES = 1 / 2  # the way, in decades
+# seed, and is off where the loss is not: what lies between the two, in decades, is nearer than either.
+_SHARE_OF_MOVES = 1 / 5
+_TO_MOVES = 2 / 5  # the way, in decades
 _FARTHEST_BY_MOVES = 3.0  # times that it is moved by that at most
 # Times from what the loss says: the size that the moves are measured by is then none that matters.
 _OUT_OF_THE_QUESTION = 100.0
@@ -169,7 +169,7 @@ def _on_slope(curve: Curve, found: Anchors) -> _Reading:
 
 
 def _heeding_moves(curve: Curve, seen: _Reading) -> _Reading:
-    """The reading moved half of the way, in decades, to what the weights' moves say, up to a bound."""
+    """The reading moved two fifths of the way, in decades, to what the weights' moves say, up to a bound."""
     moves = moves_at(curve)
     if moves is None:
         return seen
@@ -177,9 +177,9 @@ def _heeding_moves(curve: Curve, seen: _Reading) -> _Reading:
     if not 1 / _OUT_OF_THE_QUESTION <= apart <= _OUT_OF_THE_QUESTION:
         return seen
     near = min(max(apart**_TO_MOVES, 1 / _FARTHEST_BY_MOVES), _FARTHEST_BY_MOVES)
-    how = "half of the way to" if near == apart**_TO_MOVES else "the most, towards"
+    how = "two fifths of the way to" if near == apart**_TO_MOVES else "the most, towards"
     move = "moves" if moves <= curve.value.max() else "would move"
-    said = f"{near:.3g}, {how} a sixth of {moves:.3g}, where an update {move} the weights by a sixth"
+    said = f"{near:.3g}, {how} a fifth of {moves:.3g}, where an update {move} the weights by a sixth"
     return replace(seen, factors={said: near, **seen.factors})
 
 
