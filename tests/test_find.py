@@ -159,7 +159,8 @@ def test_of_a_loss_that_still_falls_at_the_end_it_is_not_said_that_it_rises() ->
     assert seen.begin == pytest.approx(10**-0.75)
     found = suggestion(seen, Settled(0.2, 0.3, math.inf, "pilots said so"))
     assert (found.low, found.high) == pytest.approx((0.04, 1.0))
-    assert found.reason == "in the range test the loss still falls at the highest rate, 1; pilots said so"
+    unread = "in the range test the loss still falls at the highest rate, 1, so pilots began at 0.18"
+    assert found.reason == f"{unread}; pilots said so"
 
 
 @pytest.mark.parametrize(
@@ -218,28 +219,58 @@ def test_a_budget_without_room_for_pilots_is_said_where_only_they_would_tell() -
         search(Trained(), total_steps=1000, budget=0.1)
 
 
+NOISE = 1 + 0.1 * np.random.default_rng(0).standard_normal(100)
+
+
+def read_by(facts: dict[str, Any], loss: Any = NOISE) -> Seen:
+    return look(oc.Curve(np.geomspace(1e-7, 1e-3, 100), loss, settings={"trial": facts}))
+
+
 @pytest.mark.parametrize(
     ("facts", "begin"),
     [
         ({"optimizer": "Adam"}, 1e-3),
-        ({"optimizer": "SGD", "momentum": 0.9}, 0.01),
+        ({"optimizer": "SGD", "momentum": 0.9}, 0.1),
         ({"optimizer": "SGD", "momentum": 0.0}, 0.1),
-        ({"optimizer": "SGD"}, 0.1),
     ],
 )
 def test_pilots_begin_at_the_usual_rate_where_the_range_test_shows_nothing(
     facts: dict[str, Any], begin: float
 ) -> None:
-    loss = 1 + 0.1 * np.random.default_rng(0).standard_normal(100)
-    values = np.geomspace(1e-7, 1e-3, 100)
-    seen = look(oc.Curve(values, loss, settings={"trial": facts}))
-    assert (seen.read, seen.begin) == (None, pytest.approx(begin))
-    assert seen.refusal.endswith(", so pilots begin at the optimizer's usual rate")
+    seen = read_by(facts)
+    assert (seen.read, seen.begin) == (None, begin)
+    assert seen.noise > 0.01  # what they have to gain to be believed
     for unknown in ({}, {"optimizer": "Mine"}):
         with pytest.raises(oc.Inconclusive):
-            look(oc.Curve(values, loss, settings={"trial": unknown}))
-    with pytest.raises(oc.Inconclusive):
-        look(oc.Curve(values, np.ones(100), settings={"trial": facts}))
+            read_by(unknown)
+    for flat in (np.ones(100), 1 + 1e-8 * NOISE):
+        with pytest.raises(oc.Inconclusive):
+            read_by(facts, flat)
+
+
+class Described(Quadratic):
+    """One that says what it is trained with, and whose loss is never near zero."""
+
+    def step(self) -> float:
+        return 2.3 + super().step()
+
+    def describe(self) -> dict[str, Any]:
+        return {"optimizer": "Adam"}
+
+
+def refusal(seed: int) -> str:
+    """What `find_lr` says of noise; nothing where it suggests a rate."""
+    try:
+        trial = Described(curvature=0.0, noise=1.0)
+        oc.find_lr(trial, total_steps=2000, budget=0.3, seed=seed)
+    except oc.Inconclusive as no:
+        return no.reason
+    return ""
+
+
+def test_noise_alone_is_no_rate_by_pilots_either() -> None:
+    said = [refusal(seed) for seed in range(10)]
+    assert sum("gained more than the noise of single losses" in each for each in said) >= 8
 
 
 def test_judged_by_training_loss_nothing_is_evaluated() -> None:

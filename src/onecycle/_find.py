@@ -22,8 +22,14 @@ from onecycle._trial import Trial, preserved, reseed
 Objective = Literal["train", "val"]
 SWEEP = 100  # steps of a full range test
 BELOW_EDGE = 10**-0.75  # times where the loss rises, to begin at if that is all the test shows
-# To begin at if it shows nothing; of SGD without momentum, with which each step goes 1 / (1 - m) as far.
-USUAL = {"SGD": 0.1, "Muon": 0.02, "Lion": 1e-4, **dict.fromkeys(("Adam", "AdamW", "NAdam", "RMSprop"), 1e-3)}
+# To begin at if it shows nothing; with SGD pilots have 1cycle's momentum, whatever the test had.
+USUAL = {
+    "SGD": 0.1,
+    "Muon": 0.02,
+    "Lion": 1e-4,
+    **dict.fromkeys(("Adam", "AdamW", "Adamax", "NAdam", "Nadam", "NAdamW", "RAdam", "RMSprop"), 1e-3),
+}
+FLAT = 1e-6  # of a loss is no noise, but rounding
 REACH = 5.0  # times up and down to the ends of the interval then
 
 
@@ -52,7 +58,8 @@ def find_lr(
     same saved state, if there is enough for runs that tell: from its suggestion on to where they end lowest,
     first very short ones and then longer ones, whose losses tell how the best rate moves with the length.
     Where the loss of the range test never falls, as on a model that is fine-tuned or waits on a plateau,
-    they begin below the rate from which it rises. The trial is put back exactly as it was.
+    they begin below the rate from which it rises; where it shows nothing but noise, at what people take for
+    the optimizer without looking. The trial is put back exactly as it was.
 
     Args:
         trial: what to train; see `onecycle.Trial`.
@@ -160,9 +167,9 @@ def look(curve: Curve) -> Seen:
         why = refusal.reason.partition(":")[0]
         if rises is not None:
             return Seen(None, why, rises * BELOW_EDGE, math.inf if found.falling else rises)
-        if usual is None or not found.noise:  # a loss that never changes has nothing to show
+        if usual is None or found.noise <= FLAT * abs(found.start):  # such a loss has nothing to show
             raise
-        return Seen(None, f"{why}, so pilots begin at the optimizer's usual rate", usual)
+        return Seen(None, why, usual, noise=found.noise)
     noise = found.noise if found.minimum is None else 0.0
     return Seen(read, begin=read.value, noise=noise)
 
@@ -170,19 +177,18 @@ def look(curve: Curve) -> Seen:
 def usual_lr(curve: Curve) -> float | None:
     """What people take for the optimizer of a curve without looking; None for one that is not known."""
     facts = curve.settings.get("trial")
-    facts = facts if isinstance(facts, Mapping) else {}
-    usual, momentum = USUAL.get(str(facts.get("optimizer"))), facts.get("momentum")
-    if usual is None or facts.get("optimizer") != "SGD" or not isinstance(momentum, float):
-        return usual
-    return usual * (1 - momentum)
+    return USUAL.get(str(facts.get("optimizer"))) if isinstance(facts, Mapping) else None
 
 
 def suggestion(seen: Seen, settled: Settled) -> Suggestion:
     """What the pilots settled on, with an interval and what the range test had to say."""
     value, read, rises = settled.value, seen.read, seen.rises
     if read is None:
+        if not settled.told:
+            raise Inconclusive(f"in the range test {seen.refusal}; {settled.reason}")
         rising = f"the loss of the range test never clearly falls, and rises from {rises:.2g} on"
-        said = f"in the range test {seen.refusal}" if rises == math.inf else rising
+        unread = f"in the range test {seen.refusal}, so pilots began at {seen.begin:.2g}"
+        said = unread if rises == math.inf else rising
         low, high = value / REACH, min(value * REACH, max(rises, value))
     else:
         said = f"the range test suggests {read.value:.2g}" if settled.told else read.reason

@@ -145,7 +145,8 @@ class Search(Runs):
         # By more updates a short run of a net that overfits gains what the whole then loses.
         overfits = self._overfits()
         tried = [setting, self._resized(setting, 2 if overfits else 0.5)]
-        if self._pilot is None or self.due(self.jobs("batch_size", tried, share)) > self.budget - self.spent:
+        due = self.due(self.jobs("batch_size", tried, share))
+        if self._pilot is None or due > self.budget - self.spent + 1e-9:
             self._decide("batch_size", facts.batch_size, "the task's own: the budget does not allow for more")
             return setting
         (own, other), names = self._pilots("batch_size", tried, share)
@@ -154,7 +155,9 @@ class Search(Runs):
             why = "the best pilot overfits, so twice is taken if it ends as low"
             taken = other.loss <= own.loss
         else:
-            why, taken = f"half has to gain {max(WORTH, self.tie):.0%}", self._better(other, own, WORTH)
+            seeds = ", as two seeds differ by as much" if self.tie > WORTH else ""
+            why = f"{tried[1].batch_size} has to gain {max(WORTH, self.tie):.0%}{seeds}"
+            taken = self._better(other, own, WORTH)
         best = tried[taken]
         table = f"{tried[0].batch_size}: {_told(own)}, {tried[1].batch_size}: {_told(other)}"
         to = f"{self._lifted(best).max_lr:.2g}"
@@ -170,7 +173,7 @@ class Search(Runs):
     def _overfits(self) -> bool:
         """Whether the best pilot's validation loss is above its training loss by a tenth."""
         pilot = self._pilot
-        if pilot is None or pilot.val_loss is None or pilot.train_loss is None:
+        if pilot is None or pilot.val_loss is None:
             return False
         # Of a loss that is negative, what was gained is the measure.
         measure = pilot.train_loss if pilot.train_loss > 0 else self._start - pilot.train_loss
@@ -235,7 +238,7 @@ class Search(Runs):
         assert setting.weight_decay is not None
         own, pilot, whole = setting.weight_decay, self._pilot, self.steps(setting, 1.0)
         shrinks = not self.facts.normalised and self.facts.optimizer in ("SGD", *DECOUPLED)
-        if not own or not shrinks or pilot is None or pilot.val_loss is None or pilot.val_loss <= 0:
+        if not own or not shrinks or pilot is None or not 0 < (pilot.val_loss or 0) < math.inf:
             return setting, "the task's own"
         share = forgets_in(self._lifted(setting).max_lr, own, self.facts.optimizer) / whole
         if share >= LASTS or self._overfits():

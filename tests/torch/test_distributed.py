@@ -67,6 +67,8 @@ def test_two_processes_suggest_what_one_does(of_kind: Any) -> None:
     two, _, one = of_kind
     assert two["rule"] == one["rule"] == "pilots"
     assert two["max_lr"] == pytest.approx(one["max_lr"], rel=0.02)
+    assert len(two["moved"]) == len(one["moved"]) > 0
+    assert two["moved"][:2] == pytest.approx(one["moved"][:2], rel=1e-3)
 
 
 def test_losses_are_those_of_the_whole_batch(of_kind: Any) -> None:

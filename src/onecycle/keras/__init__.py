@@ -13,4 +13,7 @@ from onecycle.keras._helpers import find_lr, range_test
 from onecycle.keras._policy import PolicyCallback, Schedule
 from onecycle.keras._trial import Trial
 
+for _public in (PolicyCallback, Schedule, Trial):
+    _public.__module__ = __name__  # which a saved model names
+
 __all__ = ["PolicyCallback", "Schedule", "Trial", "find_lr", "range_test"]

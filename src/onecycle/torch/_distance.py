@@ -38,31 +38,41 @@ def moved(state: Any, trained: Collection[int], processes: Processes, device: to
     except (NotImplementedError, RuntimeError):
         sums = None
     if sums is None:
-        sums = torch.full((2,), math.nan, device=device)
-    sums = (processes.sum if processes.sharded else processes.mean)(sums, device)
-    way, size = sums.tolist()
-    return ratio(way, size)
+        sums = torch.full((4,), math.nan, device=device)
+    sums = (processes.sum if processes.sharded else processes.mean)(sums.float(), device)
+    way, size, told, count = sums.tolist()
+    return ratio(way, size) if count and 2 * told >= count else math.nan
 
 
 def _sums(state: Any, trained: Collection[int]) -> Tensor | None:
-    """Squared norms of how far the weights have moved and of what these were, or None."""
+    """Squared norms of how far the weights have moved and of what these were, and their numbers, or None.
+
+    The numbers are of the elements of what did not begin at zero, and of all.
+    """
     if not isinstance(state, dict) or "parameters" not in state:
         return None
     if _KNOWN not in state:
-        state[_KNOWN] = _together(_measured_by(state["parameters"], trained))
-    sums = [_compared(homes, content) for homes, content in state[_KNOWN]]
-    return torch.stack([each.to(sums[0]) for each in sums]).sum(0) if sums else None
+        state[_KNOWN] = _measured_by(state["parameters"], trained)
+    if state[_KNOWN] is None:
+        return None
+    pairs, counts = state[_KNOWN]
+    # Of a sharded model a process may hold nothing, and the others' part still counts.
+    sums = [_compared(homes, content) for homes, content in pairs] or [torch.zeros(2)]
+    total = torch.stack([each.to(sums[0]) for each in sums]).sum(0)
+    return torch.cat([total, total.new_tensor(counts)])
 
 
-def _measured_by(parameters: dict[str, Any], trained: Collection[int]) -> list[tuple[Tensor, Content]]:
-    """Each weight with its copy, but those that began at zero; nothing where these are most."""
+def _measured_by(
+    parameters: dict[str, Any], trained: Collection[int]
+) -> tuple[list[tuple[list[Tensor], Content]], tuple[int, int]] | None:
+    """The weights with their copies, but those that began at zero, and the numbers of elements."""
     kept = [parts["data"] for parts in parameters.values() if parts["requires_grad"]]
     pairs = [(each.home, each.content) for each in kept if id(each.home) in trained and not each.home.is_meta]
     if any(isinstance(content, OnDisk) and home.is_cuda for home, content in pairs):
-        return []
+        return None
     began = [(home, content) for home, content in pairs if _is_any(home, content)]
-    count = sum(home.numel() for home, _ in began)
-    return began if 2 * count >= sum(home.numel() for home, _ in pairs) else []
+    told, count = (sum(_local(home).numel() for home, _ in each) for each in (began, pairs))
+    return _together(began), (told, count)
 
 
 def _together(pairs: list[tuple[Tensor, Content]]) -> list[tuple[list[Tensor], Content]]:
@@ -96,7 +106,8 @@ def _squares(now: Tensor, was: Tensor) -> Tensor:
     now = _wide(now)
     was = was.to(now)
     way = now - was
-    moving = way.sgn().mul_(was)  # of the size of what has moved, and else zero; a mask takes ten times as long
+    # Of the size of what has moved, and else zero: by a mask it takes ten times as long.
+    moving = way.sgn().mul_(was)
     return torch.stack([torch.linalg.vector_norm(each) for each in (way, moving)]).square()
 
 
