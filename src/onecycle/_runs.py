@@ -153,6 +153,7 @@ class Runs:
         return max(own * self.facts.batch_size // size, 1)
 
     def jobs(self, stage: Stage, settings: Sequence[Setting], share: float, seed: int = 0) -> list[Job]:
+        """A run with each setting, over that share of the training's samples."""
         return [
             Job(
                 stage,

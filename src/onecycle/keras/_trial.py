@@ -1,3 +1,5 @@
+"""A compiled Keras model as a trial."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
