@@ -444,6 +444,17 @@ def test_a_decay_that_a_short_training_feels_is_lowered_before_the_rate_is_moved
     ]
 
 
+def test_on_a_plateau_the_batch_stays() -> None:
+    search, setting = judge(), Setting(0.1, 8, 1e-3)
+    search._pilot, search._told = Result(2.0, train_loss=2.0, val_loss=2.0), False
+    assert search._batch_size(setting) == setting
+    (decision,) = search.decisions
+    assert decision.reason == (
+        "the task's own: no pilot left the plateau, so what one with another batch gains is luck"
+    )
+    assert search.spent == 0
+
+
 def test_a_decay_that_forgets_within_four_trainings_is_lowered_where_no_layer_normalises() -> None:
     # 1/e of a weight is left after 1 / (0.55 * 0.1 / (1 - 0.9) * decay) updates.
     borne, setting = 1 / 0.55 / 4000, Setting(0.1, 8, 1e-2)
