@@ -446,11 +446,11 @@ def test_a_decay_that_a_short_training_feels_is_lowered_before_the_rate_is_moved
 
 def test_on_a_plateau_the_batch_stays() -> None:
     search, setting = judge(), Setting(0.1, 8, 1e-3)
-    search._pilot, search._told = Result(2.0, train_loss=2.0, val_loss=2.0), False
+    search._pilot, search._plateau = Result(2.0, train_loss=2.0, val_loss=2.0), True
     assert search._batch_size(setting) == setting
     (decision,) = search.decisions
     assert decision.reason == (
-        "the task's own: no pilot left the plateau, so what one with another batch gains is luck"
+        "the task's own: it begins on a plateau, which a run leaves sooner or later by luck"
     )
     assert search.spent == 0
 

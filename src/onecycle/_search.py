@@ -48,7 +48,7 @@ class Search(Runs):
     tie: float = TIE
     _start: float = math.inf  # the loss that the range test began at
     _pilot: Result | None = None  # of those for the rate the one that ended lowest
-    _told: bool = True  # whether pilots gained more than the noise of a single loss
+    _plateau: bool = False  # whether the loss of the range test never fell
     _lift: float = 1.0  # from the rate that pilots do best with to that for the whole training
     _seeds: tuple[str, ...] = ()  # names of the runs that the tie is from
 
@@ -110,7 +110,7 @@ class Search(Runs):
         names = [self.ledger.names[job.key]]
         size = facts.batch_size if facts.tunes_batch_size else None
         seen, how = look(curve), self.pilots
-        read = seen.read
+        read, self._plateau = seen.read, seen.noise > 0
         if how is None or self.room(self.share) < (3 if read else 2):
             if read is None:
                 raise Inconclusive(
@@ -133,7 +133,6 @@ class Search(Runs):
             settled = settle(run, seen.begin, how, facts.total_steps, self._start, noise=seen.noise)
             found = suggestion(seen, settled)
             self._decide("max_lr", found.value, found.reason, names, low=found.low, high=found.high)
-            self._told = settled.told
             start = Setting(settled.tried, size, facts.weight_decay)
             self._lift = found.value / settled.tried
         return start, (found.low / found.value, found.high / found.value)
@@ -144,8 +143,8 @@ class Search(Runs):
         if not facts.tunes_batch_size:
             self._decide("batch_size", facts.batch_size, "the task fixes it")
             return setting
-        if not self._told:
-            why = "the task's own: no pilot left the plateau, so what one with another batch gains is luck"
+        if self._plateau:
+            why = "the task's own: it begins on a plateau, which a run leaves sooner or later by luck"
             self._decide("batch_size", facts.batch_size, why)
             return setting
         # By more updates a short run of a net that overfits gains what the whole then loses.
