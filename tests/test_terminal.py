@@ -129,7 +129,7 @@ def test_verbose_goes_above_the_display(folder: Path) -> None:
     terminal = Terminal(folder, *FIND, "--verbose")
     text = terminal.read()
     assert terminal.end() == 0
-    for part in ("task slow.py, seed 0", "range test: 100 of 100 mini-batches", "pilot: 45 updates", " left"):
+    for part in ("task slow.py, seed 0", "range test: 100 of 100 mini-batches", "pilot: 81 updates", " left"):
         assert part in text
 
 

@@ -23,6 +23,8 @@ from benchmarks.reliability.problem import Fault, Problem
 from onecycle.torch import Trial, _snapshots, _state
 
 
+# An interrupt may strike a generator of torch's that is being closed, and is not heard then.
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     ("run", "least"),
     [

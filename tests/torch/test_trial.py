@@ -849,12 +849,11 @@ def moved_by(trial: Trial, factor: float = 1.5) -> float:
 
 
 def test_what_no_optimizer_trains_does_not_count_in_how_far_the_weights_moved() -> None:
-    model = net()
-    head = model[-1]
-    trial = make_trial(model, torch.optim.SGD(head.parameters(), 0.1))
+    body, head = nn.Linear(INPUTS, 8), nn.Linear(8, CLASSES)
+    trial = make_trial(nn.Sequential(body, head), torch.optim.SGD(head.parameters(), 0.1))
     state = trial.save()
     with torch.no_grad():
-        model[0].weight.add_(9)  # such as a target net that is set anew in the step
+        body.weight.add_(9)  # such as a target net that is set anew in the step
     assert trial.moved(state) == 0
     assert moved_by(trial) == pytest.approx(0.5)
 
@@ -873,9 +872,10 @@ def test_rows_that_never_move_do_not_count_in_how_far_the_weights_moved() -> Non
 
 
 def test_weights_that_begin_at_zero_do_not_count_and_say_nothing_where_they_are_most() -> None:
-    model = nn.Sequential(nn.Linear(INPUTS, 8), nn.Linear(8, CLASSES))
+    first, second = nn.Linear(INPUTS, 8), nn.Linear(8, CLASSES)
+    model = nn.Sequential(first, second)
     with torch.no_grad():
-        model[1].weight.zero_()
+        second.weight.zero_()
     trial = make_trial(model)
     state = trial.save()
     with torch.no_grad():
@@ -884,7 +884,7 @@ def test_weights_that_begin_at_zero_do_not_count_and_say_nothing_where_they_are_
     assert trial.moved(state) == pytest.approx(0.5)
     trial.restore(state)
     with torch.no_grad():
-        model[0].weight.zero_()
+        first.weight.zero_()
     assert math.isnan(make_trial(model).moved(make_trial(model).save()))
 
 
