@@ -176,8 +176,9 @@ def _heeding_moves(curve: Curve, seen: _Reading) -> _Reading:
     apart = moves * _SHARE_OF_MOVES / (seen.rate * seen.share)
     if not 1 / _OUT_OF_THE_QUESTION <= apart <= _OUT_OF_THE_QUESTION:
         return seen
-    near = min(max(apart**_TO_MOVES, 1 / _FARTHEST_BY_MOVES), _FARTHEST_BY_MOVES)
-    how = "two fifths of the way to" if near == apart**_TO_MOVES else "the most, towards"
+    way = apart**_TO_MOVES
+    near = min(max(way, 1 / _FARTHEST_BY_MOVES), _FARTHEST_BY_MOVES)
+    how = "two fifths of the way to" if near == way else "the most, towards"
     move = "moves" if moves <= curve.value.max() else "would move"
     said = f"{near:.3g}, {how} a fifth of {moves:.3g}, where an update {move} the weights by a sixth"
     return replace(seen, factors={said: near, **seen.factors})
@@ -186,7 +187,7 @@ def _heeding_moves(curve: Curve, seen: _Reading) -> _Reading:
 def for_momentum(curve: Curve) -> dict[str, float]:
     """The factor for a test without the momentum that 1cycle has at its peak, by its words; or nothing."""
     momentum = _fact(curve, "momentum")
-    if momentum is None or _facts(curve).get("optimizer") not in HEAVY_BALL:
+    if momentum is None or facts_of(curve).get("optimizer") not in HEAVY_BALL:
         return {}
     if not 0 <= momentum < _PEAK_MOMENTUM:
         return {}
@@ -250,14 +251,15 @@ def cyclical(curve: Curve, rule: str) -> Suggestion:
 
 
 def _with_sgd(curve: Curve) -> bool:
-    return _facts(curve).get("optimizer") == "SGD"
+    return facts_of(curve).get("optimizer") == "SGD"
 
 
-def _facts(curve: Curve) -> Mapping[str, Any]:
+def facts_of(curve: Curve) -> Mapping[str, Any]:
+    """What the trial of a curve told about itself; nothing where it did not."""
     facts = curve.settings.get("trial")
     return facts if isinstance(facts, Mapping) else {}
 
 
 def _fact(curve: Curve, name: str) -> float | None:
-    value = _facts(curve).get(name)
+    value = facts_of(curve).get(name)
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from onecycle._anchors import anchors, edge
 from onecycle._arguments import as_real, as_whole
 from onecycle._curve import Curve
+from onecycle._default_rule import facts_of
 from onecycle._errors import Inconclusive
 from onecycle._pilots import SHORTEST, Pilot, Run, Settled, plan, settle
 from onecycle._policies import one_cycle
@@ -176,8 +177,7 @@ def look(curve: Curve) -> Seen:
 
 def usual_lr(curve: Curve) -> float | None:
     """What people take for the optimizer of a curve without looking; None for one that is not known."""
-    facts = curve.settings.get("trial")
-    return USUAL.get(str(facts.get("optimizer"))) if isinstance(facts, Mapping) else None
+    return USUAL.get(str(facts_of(curve).get("optimizer")))
 
 
 def suggestion(seen: Seen, settled: Settled) -> Suggestion:

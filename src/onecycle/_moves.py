@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from onecycle._curve import Curve
+from onecycle._curve import Curve, Ints
 from onecycle._schedules import Array as Floats
 from onecycle._smooth import repeats
 
@@ -41,13 +41,21 @@ def share_moved(parts: Iterable[Part]) -> float:
     """
     parts = list(parts)
     told = [part for part in parts if part.began]
-    if 2 * sum(part.elements for part in told) < sum(part.elements for part in parts):
+    return ratio(
+        sum(part.way for part in told),
+        sum(part.size for part in told),
+        sum(part.elements for part in told),
+        sum(part.elements for part in parts),
+    )
+
+
+def ratio(way: float, size: float, told: float, elements: float) -> float:
+    """The share, from the squared norms of the tensors that did not begin at zero.
+
+    NaN unless these have half of the elements, `told` of all of them; 0 where nothing moved.
+    """
+    if not told or 2 * told < elements:
         return math.nan
-    return ratio(sum(part.way for part in told), sum(part.size for part in told)) if told else math.nan
-
-
-def ratio(way: float, size: float) -> float:
-    """The root of that of two squared norms; 0 where nothing moved."""
     if size > 0:
         return math.sqrt(way / size)
     return 0.0 if way == 0 else math.nan
@@ -66,11 +74,11 @@ def moves_at(curve: Curve) -> float | None:
     return math.exp(statistics.median(rates)) if rates else None
 
 
-def _log_rate(value: Floats, moved: Floats, step: Any) -> float | None:
-    updates = np.diff(step)  # of a log that is thinned out a row stands for several
-    if (updates <= 0).any():
+def _log_rate(value: Floats, moved: Floats, step: Ints) -> float | None:
+    further = np.diff(step)  # of a log that is thinned out a row stands for several updates
+    if (further <= 0).any():
         return None
-    updates = np.concatenate([updates[:1] if updates.size else np.ones(len(step)), updates])
+    updates = np.concatenate([further[:1] if further.size else np.ones(len(step)), further])
     before = np.concatenate([value[:1], value[:-1]])
     rates = updates * before + (updates + 1) / 2 * (value - before)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -68,11 +68,13 @@ def test_the_constants_are_among_the_best_of_what_was_recorded() -> None:
     for lines in heeded:
         ways = {tuple(line.split()[:2]): line.split()[2:] for line in lines}
         taken, alone, only = (ways[way, "0.200"] for way in ("0.40", "0.00", "1.00"))
-        assert float(taken[0]) < float(alone[0]) + 0.005
         assert float(taken[1]) < float(alone[1])
         assert all(float(taken[mean]) < float(only[mean]) for mean in (0, 1))
         assert float(taken[1]) <= min(float(way[1]) for way in ways.values()) + 0.005
-        assert int(taken[4].rstrip("%")) >= int(alone[4].rstrip("%")) + 10
+        # With SGD the uncapped mean is no lower for them, and fewer tasks become steady.
+        tied, more = (0.005, 10) if lines is heeded[0] else (0.0, 15)
+        assert float(taken[0]) < float(alone[0]) + tied
+        assert int(taken[4].rstrip("%")) >= int(alone[4].rstrip("%")) + more
     table = {tuple(line.split()[:2]): line.split()[2:] for line in towards}
     assert len(table) == len(choose.TOWARDS)
     for worse in (("1", "1"), ("1.5", "1.5"), ("1.5", "2")):
@@ -86,7 +88,7 @@ def test_the_reading_of_pilots_is_among_the_best_of_what_was_recorded() -> None:
         for name in ("the range test alone", "power 0.5, doubt 0.4")
     )
     assert float(kept[0]) < float(alone[0]) - 0.01
-    assert float(kept[1]) <= float(alone[1])
+    assert float(kept[1]) < float(alone[1])
     assert int(kept[3].rstrip("%")) > int(alone[3].rstrip("%"))
     others = [float(line[28:].split()[0]) for line in lines if line.startswith("power")]
     assert float(kept[0]) <= min(others) + 0.006

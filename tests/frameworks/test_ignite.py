@@ -122,6 +122,18 @@ def test_the_loss_scaler_is_put_back() -> None:
     assert scaler.get_scale() == 2.0**127
 
 
+def test_a_loss_scaler_that_only_the_argument_names_is_put_back() -> None:
+    model = net()
+    updater = optimizer(model, [])
+    scalers = {"one": torch.amp.GradScaler("cpu", init_scale=2.0**127)}
+    measured = Trial(Engine(lambda *_: 0.0), model, updater, loader(), scaler=scalers["one"])
+    scalers["one"].scale(torch.zeros(()))  # makes the scale
+    state = measured.save()
+    scalers["one"].update(1.0)
+    measured.restore(state)
+    assert scalers["one"].get_scale() == 2.0**127
+
+
 def test_an_error_in_the_sweep_leaves_all_as_it_was() -> None:
     model = net()
     updater = optimizer(model, [])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from onecycle._moves import ratio
 from onecycle.torch._processes import Processes
@@ -18,7 +19,7 @@ PIECE = 2**18  # elements that are compared at once
 _KNOWN = "distance"  # in a state that was asked: the weights that it is measured by
 
 
-def moved(state: Any, trained: Collection[int], processes: Processes, device: torch.device) -> float:
+def moved(state: Any, optimizers: Iterable[Optimizer], processes: Processes, device: torch.device) -> float:
     """How far the weights lie from those of `state`, as a share of the size there of what has moved.
 
     The norms are Euclidean, over all `processes`, which talk over `device`. What has not moved counts
@@ -28,23 +29,22 @@ def moved(state: Any, trained: Collection[int], processes: Processes, device: to
 
     Args:
         state: what was saved.
-        trained: ids of the parameters that an optimizer updates.
+        optimizers: all whose parameters are the weights that are trained.
         processes: that train the model together.
         device: over which they talk.
     """
     # A measure that fails is no reason to lose the sweep, and each process has to take part in the sum.
     try:
-        sums = _sums(state, trained)
+        sums = _sums(state, optimizers)
     except (NotImplementedError, RuntimeError):
         sums = None
     if sums is None:
         sums = torch.full((4,), math.nan, device=device)
     sums = (processes.sum if processes.sharded else processes.mean)(sums.float(), device)
-    way, size, told, count = sums.tolist()
-    return ratio(way, size) if count and 2 * told >= count else math.nan
+    return ratio(*sums.tolist())
 
 
-def _sums(state: Any, trained: Collection[int]) -> Tensor | None:
+def _sums(state: Any, optimizers: Iterable[Optimizer]) -> Tensor | None:
     """Squared norms of how far the weights have moved and of what these were, and their numbers, or None.
 
     The numbers are of the elements of what did not begin at zero, and of all.
@@ -52,7 +52,7 @@ def _sums(state: Any, trained: Collection[int]) -> Tensor | None:
     if not isinstance(state, dict) or "parameters" not in state:
         return None
     if _KNOWN not in state:
-        state[_KNOWN] = _measured_by(state["parameters"], trained)
+        state[_KNOWN] = _measured_by(state["parameters"], optimizers)
     if state[_KNOWN] is None:
         return None
     pairs, counts = state[_KNOWN]
@@ -63,9 +63,11 @@ def _sums(state: Any, trained: Collection[int]) -> Tensor | None:
 
 
 def _measured_by(
-    parameters: dict[str, Any], trained: Collection[int]
+    parameters: dict[str, Any], optimizers: Iterable[Optimizer]
 ) -> tuple[list[tuple[list[Tensor], Content]], tuple[int, int]] | None:
     """The weights with their copies, but those that began at zero, and the numbers of elements."""
+    groups = (group for optimizer in optimizers for group in optimizer.param_groups)
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
     kept = [parts["data"] for parts in parameters.values() if parts["requires_grad"]]
     pairs = [(each.home, each.content) for each in kept if id(each.home) in trained and not each.home.is_meta]
     if any(isinstance(content, OnDisk) and home.is_cuda for home, content in pairs):

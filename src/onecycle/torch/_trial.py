@@ -356,9 +356,7 @@ class Trial:
         The norms are Euclidean, over all parameters of the optimizers, and all processes. What has not
         moved counts nothing, nor does a tensor that began at zero. NaN where it cannot be told.
         """
-        groups = (group for optimizer in self._snapshots.optimizers for group in optimizer.param_groups)
-        trained = {id(parameter) for group in groups for parameter in group["params"]}
-        return moved(state, trained, self._processes, self._device)
+        return moved(state, self._snapshots.optimizers, self._processes, self._device)
 
     def read_losses(self, losses: Sequence[float | Tensor]) -> list[float]:
         """What steps gave, as floats; the device is waited for once."""
