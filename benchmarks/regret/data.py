@@ -182,7 +182,17 @@ def picture(name: str) -> Data:
     """Red, green and blue of scikit-learn's "china" or "flower" from the place, both from 0 to 1."""
     from sklearn.datasets import load_sample_image
 
-    pixels = torch.from_numpy(load_sample_image(f"{name}.jpg")[::4, ::4].astype(np.float32)) / 255
+    return _by_place(torch.from_numpy(load_sample_image(f"{name}.jpg")[::4, ::4].astype(np.float32)) / 255)
+
+
+@cache
+def sheet(side: int) -> Data:
+    """The first images of CIFAR-10, `side` rows of as many, as one picture; colours from the place."""
+    images = _colour()[0][: side * side].view(side, side, 3, 32, 32)
+    return _by_place(images.permute(0, 3, 1, 4, 2).reshape(side * 32, side * 32, 3))
+
+
+def _by_place(pixels: Tensor) -> Data:
     height, width, _ = pixels.shape
     grid = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     return _split(torch.stack(grid, 2).reshape(-1, 2), pixels.reshape(-1, 3), 0.2)
@@ -200,6 +210,13 @@ def digits(label_noise: float = 0.0) -> Data:
     inputs = torch.from_numpy(loaded.data.astype(np.float32)) / 8 - 1
     (x, y), val = _split(inputs, torch.from_numpy(loaded.target.astype(np.int64)), 0.3)
     return Data((x, _noisy(y, label_noise)), val)
+
+
+@cache
+def digit_images() -> Data:
+    """The digits as images [N, 1, 8, 8]."""
+    (x, y), (x_val, y_val) = digits()
+    return Data((x.view(-1, 1, 8, 8), y), (x_val.view(-1, 1, 8, 8), y_val))
 
 
 @cache

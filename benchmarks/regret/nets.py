@@ -141,6 +141,19 @@ class CharRecurrent(nn.Module):
         return out
 
 
+class RowRecurrent(nn.Module):
+    """Ten classes of a grey image, read row by row by an LSTM or a GRU of one layer."""
+
+    def __init__(self, side: int, width: int, kind: type[nn.LSTM | nn.GRU] = nn.LSTM) -> None:
+        super().__init__()
+        self.recurrent = kind(side, width, batch_first=True)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.recurrent(x.squeeze(1))[0][:, -1])
+        return out
+
+
 class _Attention(nn.Module):
     def __init__(self, width: int, heads: int, causal: bool) -> None:
         super().__init__()

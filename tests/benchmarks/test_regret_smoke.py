@@ -69,7 +69,7 @@ def test_a_task_builds_trains_and_is_put_back(task: Task) -> None:
 
 def test_both_halves_have_every_optimizer_and_loss() -> None:
     dev, test = (select(split=split) for split in SPLITS)
-    assert (len(dev), len(test)) == (162, 33)
+    assert (len(dev), len(test)) == (195, 33)
     assert {task.optimizer for task in dev} == {task.optimizer for task in test} == set(tasks.USUAL)
     assert {task.loss for task in dev} == {task.loss for task in test} == set(tasks.LOSSES)
     assert len({task.name for task in TASKS}) == len(TASKS)
