@@ -455,6 +455,37 @@ def test_on_a_plateau_the_batch_stays() -> None:
     assert search.spent == 0
 
 
+def test_a_batch_smaller_where_short_runs_bear_more_than_the_whole_wants() -> None:
+    root = 0.5**0.5
+    setting = Setting(0.1, 8, 1e-4)
+
+    def choose(lift: float, half: float) -> tuple[Setting, str]:
+        search = judge()
+        search._lift = lift
+        tried = [setting, search._resized(setting, 0.5)]
+        best, why = search._less_or_own(tried, result(1.0), result(half))
+        return search._lifted(best), why
+
+    def at(size: int, rate: float) -> Setting:
+        return Setting(pytest.approx(rate), size, pytest.approx(1e-4 * (size / 8) ** 0.5))
+
+    # The whole wants about as much as pilots do best with: half has to gain, and the rate goes with the root.
+    for lift in (0.8, 1.0, 1.5):
+        assert choose(lift, 0.96)[0] == at(8, 0.1 * lift)
+        assert choose(lift, 0.94)[0] == at(4, 0.1 * lift * root)
+    assert choose(1.0, 0.96)[1] == "4 has to gain 5%"
+    assert choose(1.0, 0.94)[1] == "4 has to gain 5%; decay and rate go with the square root,"
+    # It wants less than half of the batch bears: its rate stays, up to what a quarter bears.
+    assert choose(0.3, 1.03)[0] == at(8, 0.03)
+    assert choose(0.3, 1.01)[0] == at(4, 0.03)
+    assert choose(0.3, 0.94)[0] == at(2, 0.03)
+    assert choose(0.6, 0.94)[0] == at(2, 0.05)
+    assert choose(0.3, 0.94)[1] == (
+        "4 has to end as low, and a quarter is taken if that would gain 5%, as they bear more than the 0.03 "
+        "for the whole; the decay goes with the square root, the rate"
+    )
+
+
 def test_a_decay_that_forgets_within_four_trainings_is_lowered_where_no_layer_normalises() -> None:
     # 1/e of a weight is left after 1 / (0.55 * 0.1 / (1 - 0.9) * decay) updates.
     borne, setting = 1 / 0.55 / 4000, Setting(0.1, 8, 1e-2)

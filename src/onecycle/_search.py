@@ -138,7 +138,7 @@ class Search(Runs):
         return start, (found.low / found.value, found.high / found.value)
 
     def _batch_size(self, setting: Setting) -> Setting:
-        """Half of the batch, if a run over the same samples gains by it; twice, where the net overfits."""
+        """Half or a quarter of the batch, as runs over the same samples tell; twice if the net overfits."""
         facts, share = self.facts, self.share
         if not facts.tunes_batch_size:
             self._decide("batch_size", facts.batch_size, "the task fixes it")
@@ -156,24 +156,45 @@ class Search(Runs):
             return setting
         (own, other), names = self._pilots("batch_size", tried, share)
         self._refuse_if_failed(own)
-        if overfits:
-            why = "the best pilot overfits, so twice is taken if it ends as low"
-            taken = other.loss <= own.loss
-        else:
-            seeds = ", as two seeds differ by as much" if self.tie > WORTH else ""
-            why = f"{tried[1].batch_size} has to gain {max(WORTH, self.tie):.0%}{seeds}"
-            taken = self._better(other, own, WORTH)
-        best = tried[taken]
+        choose = self._twice_or_own if overfits else self._less_or_own
+        best, why = choose(tried, own, other)
+        if best != setting:
+            why += f" to {self._lifted(best).max_lr:.2g}"
         table = f"{tried[0].batch_size}: {_told(own)}, {tried[1].batch_size}: {_told(other)}"
-        to = f"{self._lifted(best).max_lr:.2g}"
-        rate = f"; rate and decay go with its square root, the rate to {to}" if taken else ""
         self._decide(
             "batch_size",
             best.batch_size,
-            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}; {why}{rate}",
+            f"loss over the same samples, {share:.1%} of the training, by batch size: {table}; {why}",
             tuple(dict.fromkeys(self._seeds + names)),
         )
         return best
+
+    def _twice_or_own(self, tried: Sequence[Setting], own: Result, twice: Result) -> tuple[Setting, str]:
+        why = "the best pilot overfits, so twice is taken if it ends as low"
+        if twice.loss > own.loss:
+            return tried[0], why
+        return tried[1], f"{why}; decay and rate go with the square root,"
+
+    def _less_or_own(self, tried: Sequence[Setting], own: Result, half: Result) -> tuple[Setting, str]:
+        """Where short runs with half of the batch bear more than the whole wants, it need not gain by it.
+
+        What they bear goes with the square root of the batch; the rate for the whole stays, up to that.
+        """
+        setting, halved = tried
+        whole = self._lifted(setting).max_lr
+        gains = self._better(half, own, WORTH)
+        seeds = ", as two seeds differ by as much" if self.tie > WORTH else ""
+        gain = f"gain {max(WORTH, self.tie):.0%}{seeds}"
+        if whole >= halved.max_lr:
+            why = f"{halved.batch_size} has to {gain}"
+            return (halved, f"{why}; decay and rate go with the square root,") if gains else (setting, why)
+        why = f"{halved.batch_size} has to end as low, and a quarter is taken if that would {gain}, as they "
+        why += f"bear more than the {whole:.2g} for the whole"
+        if self._better(own, half):
+            return setting, why
+        best = self._resized(setting, 0.25) if gains else halved
+        self._lift = min(whole / best.max_lr, 1.0)
+        return best, f"{why}; the decay goes with the square root, the rate"
 
     def _overfits(self) -> bool:
         """Whether the best pilot's validation loss is above its training loss by a tenth."""

@@ -105,7 +105,9 @@ def tune(
                 kept.curve(name, curve)
             recipe = _with_evidence(found, search, settings)
             kept.recipe(recipe)
-            kept.finish("done", cost=search.spent, max_lr=recipe.max_lr, total_steps=recipe.total_steps)
+            kept.finish(
+                "done", cost=recipe.evidence["cost"], max_lr=recipe.max_lr, total_steps=recipe.total_steps
+            )
     finally:
         if isinstance(engine, str):
             runs.close()
@@ -218,7 +220,7 @@ def _with_evidence(found: Found, search: Search, settings: dict[str, Any]) -> Re
         evidence=encode(
             {
                 **settings,
-                "cost": search.spent,
+                "cost": round(search.spent, 9),  # of a sum of fractions
                 "versions": versions(),
                 "decisions": decisions,
                 "trials": [_in_short(job, result) for job, result in search.ledger],
