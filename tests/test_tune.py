@@ -474,7 +474,7 @@ def test_a_batch_smaller_where_short_runs_bear_more_than_the_whole_wants() -> No
         assert choose(lift, 0.96)[0] == at(8, 0.1 * lift)
         assert choose(lift, 0.94)[0] == at(4, 0.1 * lift * root)
     assert choose(1.0, 0.96)[1] == "4 has to gain 5%"
-    assert choose(1.0, 0.94)[1] == "4 has to gain 5%; decay and rate go with the square root,"
+    assert choose(1.0, 0.94)[1] == "4 has to gain 5%; rate and decay go with its square root"
     # It wants less than half of the batch bears: its rate stays, up to what a quarter bears.
     assert choose(0.3, 1.03)[0] == at(8, 0.03)
     assert choose(0.3, 1.01)[0] == at(4, 0.03)
@@ -482,7 +482,7 @@ def test_a_batch_smaller_where_short_runs_bear_more_than_the_whole_wants() -> No
     assert choose(0.6, 0.94)[0] == at(2, 0.05)
     assert choose(0.3, 0.94)[1] == (
         "4 has to end as low, and a quarter is taken if that would gain 5%, as they bear more than the 0.03 "
-        "for the whole; the decay goes with the square root, the rate"
+        "for the whole; the decay goes with its square root"
     )
 
 

@@ -26,6 +26,7 @@ MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 CHEAP = 0.1  # share of the budget that range tests at several decays may take
 WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
 OVERFITS = 0.1  # of the training loss is a validation loss higher of a net that fits more than it learns
+ROOT = "rate and decay go with its square root"
 PEAK = 0.85  # momentum where the rate is highest
 DECOUPLED = ("AdamW", "NAdamW", "Lion", "Muon")  # decay apart from the gradient
 
@@ -159,7 +160,7 @@ class Search(Runs):
         choose = self._twice_or_own if overfits else self._less_or_own
         best, why = choose(tried, own, other)
         if best != setting:
-            why += f" to {self._lifted(best).max_lr:.2g}"
+            why += f", the rate to {self._lifted(best).max_lr:.2g}"
         table = f"{tried[0].batch_size}: {_told(own)}, {tried[1].batch_size}: {_told(other)}"
         self._decide(
             "batch_size",
@@ -173,7 +174,7 @@ class Search(Runs):
         why = "the best pilot overfits, so twice is taken if it ends as low"
         if twice.loss > own.loss:
             return tried[0], why
-        return tried[1], f"{why}; decay and rate go with the square root,"
+        return tried[1], f"{why}; {ROOT}"
 
     def _less_or_own(self, tried: Sequence[Setting], own: Result, half: Result) -> tuple[Setting, str]:
         """Where short runs with half of the batch bear more than the whole wants, it need not gain by it.
@@ -187,14 +188,14 @@ class Search(Runs):
         gain = f"gain {max(WORTH, self.tie):.0%}{seeds}"
         if whole >= halved.max_lr:
             why = f"{halved.batch_size} has to {gain}"
-            return (halved, f"{why}; decay and rate go with the square root,") if gains else (setting, why)
+            return (halved, f"{why}; {ROOT}") if gains else (setting, why)
         why = f"{halved.batch_size} has to end as low, and a quarter is taken if that would {gain}, as they "
         why += f"bear more than the {whole:.2g} for the whole"
         if self._better(own, half):
             return setting, why
         best = self._resized(setting, 0.25) if gains else halved
         self._lift = min(whole / best.max_lr, 1.0)
-        return best, f"{why}; the decay goes with the square root, the rate"
+        return best, f"{why}; the decay goes with its square root"
 
     def _overfits(self) -> bool:
         """Whether the best pilot's validation loss is above its training loss by a tenth."""
