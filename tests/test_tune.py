@@ -444,14 +444,17 @@ def test_a_decay_that_a_short_training_feels_is_lowered_before_the_rate_is_moved
     ]
 
 
-def test_on_a_plateau_the_batch_stays() -> None:
+def test_on_a_plateau_nothing_is_compared_but_rates() -> None:
     search, setting = judge(), Setting(0.1, 8, 1e-3)
     search._pilot, search._plateau = Result(2.0, train_loss=2.0, val_loss=2.0), True
-    assert search._batch_size(setting) == setting
-    (decision,) = search.decisions
-    assert decision.reason == (
-        "the task's own: it begins on a plateau, which a run leaves sooner or later by luck"
-    )
+    for chosen in (search._batch_size, search._weight_decay, search._momentum):
+        assert chosen(setting) == setting
+    luck = "it begins on a plateau, which a run leaves sooner or later by luck"
+    assert [decision.reason for decision in search.decisions] == [
+        f"the task's own: {luck}",
+        f"the task's own: {luck}",
+        f"cycled, the paper's choice: {luck}",
+    ]
     assert search.spent == 0
 
 

@@ -31,6 +31,7 @@ from onecycle._default_rule import (
     _FARTHEST_BY_MOVES,
     _FARTHEST_ON_PLATEAU,
     _MOSTLY,
+    _MOSTLY_ON_PLATEAU,
     _SHARE,
     _SHARE_OF_MOVES,
     _TO_MOVES,
@@ -46,17 +47,11 @@ POWERS = (0.0, 1 / 3, 1 / 2)
 SHARES = 10 ** np.arange(-1.0, 0.11, 0.1)
 SGD = ("sgd", "momentum", "nesterov")
 TOWARDS = (
-    (1.0, 1.0),
-    (1.25, 4.0),
-    (1.5, 1.5),
-    (1.5, 2.0),
-    (1.5, 3.0),
-    (1.5, 4.0),
-    (1.5, 6.0),
-    (1.5, 100.0),
-    (2.0, 4.0),
-    (3.0, 4.0),
-    (100.0, 100.0),
+    *((at_most, _FARTHEST_ON_PLATEAU, _MOSTLY_ON_PLATEAU) for at_most in (1.0, 1.25, 1.5, 2.0, 3.0)),
+    *((_FARTHEST, never, _MOSTLY_ON_PLATEAU) for never in (1.0, 1.5, 2.0, 3.0, 6.0, 100.0)),
+    *((_FARTHEST, _FARTHEST_ON_PLATEAU, usual) for usual in (0.05, 0.06, 0.085, 0.1)),
+    (1.0, 1.0, _MOSTLY_ON_PLATEAU),
+    (100.0, 100.0, _MOSTLY_ON_PLATEAU),
 )
 HEEDED = (
     *((way, _SHARE_OF_MOVES) for way in (0.0, 0.25, 0.4, 0.5, 0.6, 0.75, 1.0)),
@@ -131,14 +126,21 @@ class _Recorded:
     flat: npt.NDArray[np.bool_]  # where the loss never fell
     moves: Floats  # with the factors for passes and momentum
 
-    def peaks(self, way: float, share: float, farthest: float, on_plateau: float) -> Floats:
-        """What is suggested if moved that far to a share of the moves, and then towards 0.1 with SGD."""
+    def peaks(
+        self,
+        way: float,
+        share: float,
+        farthest: float = _FARTHEST,
+        on_plateau: float = _FARTHEST_ON_PLATEAU,
+        mostly: float = _MOSTLY_ON_PLATEAU,
+    ) -> Floats:
+        """What is suggested if moved that far to a share of the moves, and then towards one rate with SGD."""
         to_moves = np.clip(
             (share * self.moves / self.rate) ** way, 1 / _FARTHEST_BY_MOVES, _FARTHEST_BY_MOVES
         )
         rate = self.rate * np.where(np.isnan(self.moves), 1.0, to_moves)
         most = np.where(self.flat, on_plateau, farthest) if self.sgd else np.ones(len(rate))
-        return rate * np.clip(_MOSTLY / rate, 1 / most, most)
+        return rate * np.clip(np.where(self.flat, mostly, _MOSTLY) / rate, 1 / most, most)
 
     def line(self, peaks: Floats) -> tuple[Floats, bool]:
         """The regrets of what is suggested, and whether it differs so little that a user does not mind."""
@@ -179,7 +181,7 @@ def _heeded(recorded: Sequence[_Recorded]) -> list[str]:
             f"{'way':>8}{'share':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}{'steady':>8}",
         ]
         for way, share in HEEDED if chosen else ():
-            cells = _cells(chosen, [e.peaks(way, share, _FARTHEST, _FARTHEST_ON_PLATEAU) for e in chosen])
+            cells = _cells(chosen, [e.peaks(way, share) for e in chosen])
             lines.append(f"{way:8.2f}{share:8.3f}{cells}")
         lines.append("")
     return lines
@@ -190,12 +192,12 @@ def _towards_usual(recorded: Sequence[_Recorded]) -> list[str]:
     chosen = [each for each in recorded if each.sgd]
     lines = [
         f"{len(chosen)} tasks of dev with SGD: what is read, moved to {_MOSTLY:g}, by no more than so many "
-        "times, and where the loss never fell",
-        f"{'at most':>8}{'never':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}{'steady':>8}",
+        "times; where the loss never fell by how many, to what",
+        f"{'at most':>8}{'never':>8}{'to':>8}{'mean':>8}{'capped':>8}{'median':>8}{'<= 5 %':>8}{'steady':>8}",
     ]
-    for farthest, flat in TOWARDS if chosen else ():
-        peaks = [each.peaks(_TO_MOVES, _SHARE_OF_MOVES, farthest, flat) for each in chosen]
-        lines.append(f"{farthest:8.4g}{flat:8.4g}{_cells(chosen, peaks)}")
+    for choice in TOWARDS if chosen else ():
+        peaks = [each.peaks(_TO_MOVES, _SHARE_OF_MOVES, *choice) for each in chosen]
+        lines.append(f"{''.join(f'{number:8.4g}' for number in choice)}{_cells(chosen, peaks)}")
     return lines
 
 

@@ -26,6 +26,7 @@ MOST = 0.1  # a share that a tie is at most, however far apart two seeds are
 CHEAP = 0.1  # share of the budget that range tests at several decays may take
 WORTH = 0.05  # of the loss must a batch of half the size gain: it needs twice the updates
 OVERFITS = 0.1  # of the training loss is a validation loss higher of a net that fits more than it learns
+LUCK = "it begins on a plateau, which a run leaves sooner or later by luck"
 ROOT = "rate and decay go with its square root"
 PEAK = 0.85  # momentum where the rate is highest
 DECOUPLED = ("AdamW", "NAdamW", "Lion", "Muon")  # decay apart from the gradient
@@ -145,8 +146,7 @@ class Search(Runs):
             self._decide("batch_size", facts.batch_size, "the task fixes it")
             return setting
         if self._plateau:
-            why = "the task's own: it begins on a plateau, which a run leaves sooner or later by luck"
-            self._decide("batch_size", facts.batch_size, why)
+            self._decide("batch_size", facts.batch_size, f"the task's own: {LUCK}")
             return setting
         # By more updates a short run of a net that overfits gains what the whole then loses.
         overfits = self._overfits()
@@ -222,6 +222,9 @@ class Search(Runs):
             return setting
         setting, which = self._bearable(setting)
         own = setting.weight_decay
+        if self._plateau:
+            self._decide("weight_decay", own, f"{which}: {LUCK}")
+            return setting
         room = self.room(self.share) - 1
         if room < 2:
             self._decide("weight_decay", own, f"{which}: the budget does not allow for more")
@@ -308,6 +311,9 @@ class Search(Runs):
         """Constant momenta against the cycled one, each with the rate that makes as large steps."""
         if not self.facts.has_momentum:
             self._decide("momentum", setting.momentum, "the optimizer has none: the range has no effect")
+            return setting
+        if self._plateau:
+            self._decide("momentum", setting.momentum, f"cycled, the paper's choice: {LUCK}")
             return setting
         room = self.room(self.share) - 1
         if room < 2:

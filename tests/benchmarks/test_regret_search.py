@@ -75,10 +75,12 @@ def test_the_constants_are_among_the_best_of_what_was_recorded() -> None:
         tied, more = (0.005, 10) if lines is heeded[0] else (0.0, 15)
         assert float(taken[0]) < float(alone[0]) + tied
         assert int(taken[4].rstrip("%")) >= int(alone[4].rstrip("%")) + more
-    table = {tuple(line.split()[:2]): line.split()[2:] for line in towards}
+    table = {tuple(line.split()[:3]): line.split()[3:] for line in towards}
     assert len(table) == len(choose.TOWARDS)
-    for worse in (("1", "1"), ("1.5", "1.5"), ("1.5", "2")):
-        assert all(float(a) < float(b) for a, b in zip(table["1.5", "4"][:2], table[worse][:2], strict=True))
+    kept = table["1.5", "4", "0.07"]
+    for worse in (("1", "1", "0.07"), ("1.5", "1.5", "0.07"), ("1.5", "2", "0.07")):
+        assert all(float(a) < float(b) for a, b in zip(kept[:2], table[worse][:2], strict=True))
+    assert float(kept[0]) < float(table["1.5", "4", "0.1"][0])  # the capped means tie
 
 
 def test_the_reading_of_pilots_is_among_the_best_of_what_was_recorded() -> None:
