@@ -710,6 +710,21 @@ def test_a_loss_back_at_the_start_is_told_from_noise() -> None:
     assert anchors_of(x, y).divergence is not None
 
 
+def test_a_dip_of_larger_noise_before_the_fall_hides_no_fall() -> None:
+    # The noise of losses near 1 is ten times that of losses near 0.5, which are most.
+    x = np.geomspace(1e-7, 10, 100)
+    y = np.where(x < 1e-4, 1.0, 0.5)
+    y[:10] += np.tile([0.15, -0.15], 5)
+    y[10:15] -= 0.28
+    y[15:17] += 0.05
+    found = anchors_of(x, y)
+    assert found.minimum > 1e-4
+    assert found.divergence is None
+    # Of losses that do not differ before it, such a dip is a fall.
+    y[:10] = 1.0
+    assert anchors_of(x, y).divergence < 1e-4
+
+
 @pytest.mark.parametrize(
     ("loss", "expected"),
     [

@@ -192,6 +192,20 @@ def test_pure_noise_has_no_minimum() -> None:
     assert sum(minimum is not None for minimum in seen) >= 48
 
 
+def test_a_drop_lost_again_far_below_where_the_loss_rises_is_noise() -> None:
+    def seen(rises: float) -> Anchors:
+        x = np.geomspace(1e-6, 10, 100)
+        dip = -0.3 * np.exp(-((np.log10(x / 1e-5) / 0.2) ** 2))
+        noise = np.random.default_rng(0).normal(0, 0.01, 100)
+        return anchors(Curve(x, 2 + dip + noise + np.where(x > rises, 1.0, 0.0)))
+
+    assert seen(1e-2).minimum == pytest.approx(1e-5, rel=0.2)
+    lost = seen(1e-2).divergence
+    assert lost is not None
+    assert seen(500 * lost).minimum is not None
+    assert seen(4000 * lost).minimum is None
+
+
 # Suggestion -----------------------------------------------------------------------------------------
 
 GOOD = Suggestion(0.32, 0.126, 0.6, "onecycle", "because of 3")

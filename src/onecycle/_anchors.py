@@ -51,6 +51,8 @@ class Anchors:
 _CLEAR = 5.0
 # And if it is more than the rounding of the losses, as a share of them.
 _ROUNDING = 1e-13
+# One that is lost again this many times below where the loss rises above its beginning was noise after all.
+_FAR = 1e3
 
 
 def anchors(curve: Curve) -> Anchors:
@@ -88,6 +90,8 @@ def anchors_of(smoothed: Smoothed) -> Anchors:
         return min(ends, default=None)
 
     divergence, upper = risen(best + drop / 2), risen(best + drop / 5)
+    if divergence is not None and (rises_from(smoothed) or 0.0) > _FAR * divergence:
+        return Anchors(start, best, noise)
     down = np.flatnonzero(loss[:least] > best + drop / 5)
     lower = _crossing(x, loss, int(down[-1]) + 1, best + drop / 5) if down.size else float(value[0])
     trough = None if upper is None else float(np.sqrt(lower * upper))

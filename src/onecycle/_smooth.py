@@ -134,7 +134,8 @@ def _hold(smooth: Floats, loss: Floats, start: float, drop: float, noise: float)
     # two losses in a row are back at the start, by a margin over the noise, the loss stays there at least.
     held = smooth.copy()
     level = start - drop / 10 if drop > 5 * noise else start + 3 * noise
-    fallen = np.flatnonzero(smooth <= start - drop / 2)[:1]
+    # Noise may be larger before the fall than in all: what the first losses differ by is no fall.
+    fallen = np.flatnonzero(smooth <= start - max(drop / 2, np.ptp(loss[: max(len(loss) // 10, 3)])))[:1]
     if fallen.size:
         back = np.flatnonzero((loss[:-1] >= level) & (loss[1:] >= level))
         back = back[back > fallen[0]]
