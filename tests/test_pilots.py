@@ -186,6 +186,7 @@ def test_pilots_that_tie_over_a_decade_do_not_tell(
     settled = settle(Runs(loss), 10**rate, ONE, 1000, START)
     assert math.log10(settled.value) == pytest.approx(value)
     assert settled.reason.endswith(f"but about as low from {ties}, so they do not tell")
+    assert settled.ties == pytest.approx(1)
     # Of two lengths the second begins there, too.
     runs = Runs(loss)
     settle(runs, 10**rate, TWO, 1000, START)

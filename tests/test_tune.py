@@ -462,15 +462,16 @@ def test_a_batch_smaller_where_short_runs_bear_more_than_the_whole_wants() -> No
     root = 0.5**0.5
     setting = Setting(0.1, 8, 1e-4)
 
-    def choose(lift: float, half: float) -> tuple[Setting, str]:
+    def choose(lift: float, half: float, bears: float = 1.0) -> tuple[Setting, str]:
         search = judge()
-        search._lift = lift
+        search._lift, search._bears = lift, bears
         tried = [setting, search._resized(setting, 0.5)]
         best, why = search._less_or_own(tried, result(1.0), result(half))
         return search._lifted(best), why
 
     def at(size: int, rate: float) -> Setting:
-        return Setting(pytest.approx(rate), size, pytest.approx(1e-4 * (size / 8) ** 0.5))
+        near: Any = pytest.approx
+        return Setting(near(rate), size, near(1e-4 * (size / 8) ** 0.5))
 
     # The whole wants about as much as pilots do best with: half has to gain, and the rate goes with the root.
     for lift in (0.8, 1.0, 1.5):
@@ -483,6 +484,9 @@ def test_a_batch_smaller_where_short_runs_bear_more_than_the_whole_wants() -> No
     assert choose(0.3, 1.01)[0] == at(4, 0.03)
     assert choose(0.3, 0.94)[0] == at(2, 0.03)
     assert choose(0.6, 0.94)[0] == at(2, 0.05)
+    # Of rates that tie over a decade, the highest is what they bear.
+    assert choose(1.5, 1.01, bears=10)[0] == at(4, 0.15)
+    assert choose(1.5, 0.94, bears=10)[0] == at(2, 0.15)
     assert choose(0.3, 0.94)[1] == (
         "4 has to end as low, and a quarter is taken if that would gain 5%, as they bear more than the 0.03 "
         "for the whole; the decay goes with its square root"

@@ -57,6 +57,7 @@ class Settled:
         high: the lowest rate that diverged, inf if none did.
         reason: what the pilots showed, in words.
         told: whether they told anything; else the value is the range test's, or what no pilot diverged at.
+        ties: the highest rate that ended as low as any, where these are a decade apart.
     """
 
     value: float
@@ -64,6 +65,7 @@ class Settled:
     high: float
     reason: str
     told: bool = True
+    ties: float | None = None
 
 
 def plan(updates: int, total_steps: int, least: int = 3, longest: int | None = None) -> Plan | None:
@@ -135,7 +137,7 @@ def settle(
     if flat:
         value = _best(ends, start, rate)
         said += f", but about as low from {flat[0]:.2g} to {flat[-1]:.2g}, so they do not tell"
-        return Settled(value, tried, diverged, said)
+        return Settled(value, tried, diverged, said, ties=flat[-1])
     left = total_steps / steps
     value, power = _vertex(ends, start), 0.0
     if _trained(firsts, start):

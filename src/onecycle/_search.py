@@ -52,6 +52,7 @@ class Search(Runs):
     _pilot: Result | None = None  # of those for the rate the one that ended lowest
     _plateau: bool = False  # whether the loss of the range test never fell
     _lift: float = 1.0  # from the rate that pilots do best with to that for the whole training
+    _bears: float = 1.0  # likewise to the highest that they do as well with
     _seeds: tuple[str, ...] = ()  # names of the runs that the tie is from
 
     def recipe(self) -> Found:
@@ -137,6 +138,7 @@ class Search(Runs):
             self._decide("max_lr", found.value, found.reason, names, low=found.low, high=found.high)
             start = Setting(settled.tried, size, facts.weight_decay)
             self._lift = found.value / settled.tried
+            self._bears = (settled.ties or settled.tried) / settled.tried
         return start, (found.low / found.value, found.high / found.value)
 
     def _batch_size(self, setting: Setting) -> Setting:
@@ -186,7 +188,7 @@ class Search(Runs):
         gains = self._better(half, own, WORTH)
         seeds = ", as two seeds differ by as much" if self.tie > WORTH else ""
         gain = f"gain {max(WORTH, self.tie):.0%}{seeds}"
-        if whole >= halved.max_lr:
+        if whole >= halved.max_lr * self._bears:
             why = f"{halved.batch_size} has to {gain}"
             return (halved, f"{why}; {ROOT}") if gains else (setting, why)
         why = f"{halved.batch_size} has to end as low, and a quarter is taken if that would {gain}, as they "
@@ -194,7 +196,7 @@ class Search(Runs):
         if self._better(own, half):
             return setting, why
         best = self._resized(setting, 0.25) if gains else halved
-        self._lift = min(whole / best.max_lr, 1.0)
+        self._lift = min(whole / best.max_lr, self._bears)
         return best, f"{why}; the decay goes with its square root"
 
     def _overfits(self) -> bool:
