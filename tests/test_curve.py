@@ -665,6 +665,15 @@ def test_a_repeat_ends_at_its_first_non_finite_loss() -> None:
     assert smooth(Curve([0.5], [NAN])).lost == 0.5
 
 
+@pytest.mark.parametrize("bad", [NAN, INF, -INF])
+def test_a_repeat_without_a_finite_loss_leaves_the_others(bad: float) -> None:
+    x = np.geomspace(1e-6, 10, 50)
+    y = np.where(x < 1e-2, 1.0, 0.3) + np.where(x > 3, 4.0, 0.0)
+    two = Curve(np.tile(x, 2), np.concatenate([y, np.full(50, bad)]), seed=[0] * 50 + [1] * 50)
+    assert np.array_equal(two.smooth()[1], Curve(x, y).smooth()[1])
+    assert two.suggest("argmin").value == Curve(x, y).suggest("argmin").value
+
+
 def anchors_of(x: Any, y: Any) -> Any:
     return anchors(Curve(x, y))
 

@@ -216,7 +216,7 @@ def passes(curve: Curve) -> float:
 def _towards_usual(curve: Curve, value: float, *, on_plateau: bool) -> dict[str, float]:
     if curve.hyper != "lr" or not _with_sgd(curve):
         return {}
-    usual, farthest = (_MOSTLY, _FARTHEST) if not on_plateau else (_MOSTLY_ON_PLATEAU, _FARTHEST_ON_PLATEAU)
+    usual, farthest = (_MOSTLY_ON_PLATEAU, _FARTHEST_ON_PLATEAU) if on_plateau else (_MOSTLY, _FARTHEST)
     factor = min(max(usual / value, 1 / farthest), farthest)
     return {f"{factor:.2g} towards {usual:g}, near which most nets train best with SGD": factor}
 

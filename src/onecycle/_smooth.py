@@ -132,6 +132,8 @@ def _median3(a: Any, b: Any, c: Any) -> Any:
 def _hold(smooth: Floats, loss: Floats, start: float, drop: float, noise: float) -> Floats:
     # Once the fall is lost again, what comes of still higher rates is no reading of lower ones: from where
     # two losses in a row are back at the start, by a margin over the noise, the loss stays there at least.
+    if not loss.size:
+        return loss
     held = smooth.copy()
     level = start - drop / 10 if drop > 5 * noise else start + 3 * noise
     # Noise may be larger before the fall than in all: what the first losses differ by is no fall.
@@ -141,7 +143,7 @@ def _hold(smooth: Floats, loss: Floats, start: float, drop: float, noise: float)
         back = back[back > fallen[0]]
         if back.size:
             held[back[0] :] = np.maximum(smooth[back[0] :], start)
-    if loss.size and loss[-1] > start + drop:
+    if loss[-1] > start + drop:
         held[-1] = loss[-1]  # no later loss can tell it from an outlier
     return held
 
